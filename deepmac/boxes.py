@@ -1,0 +1,62 @@
+"""Box geometry on arrays. Boxes are (ymin, xmin, ymax, xmax) unless a name says otherwise."""
+
+import numpy as np
+
+
+def from_xywh(bbox_xywh: np.ndarray) -> np.ndarray:
+    """COCO boxes as corners.
+
+    Args:
+        bbox_xywh: float [..., 4], (x, y, width, height), any unit.
+
+    Returns:
+        [..., 4], (ymin, xmin, ymax, xmax), same unit and at least float64-exact for float64.
+    """
+    x, y, width, height = np.moveaxis(np.asarray(bbox_xywh, dtype=np.float64), -1, 0)
+    return np.stack([y, x, y + height, x + width], axis=-1)
+
+
+def to_xywh(boxes: np.ndarray) -> np.ndarray:
+    """Corners as COCO (x, y, width, height): the inverse of `from_xywh`, up to rounding."""
+    ymin, xmin, ymax, xmax = np.moveaxis(np.asarray(boxes, dtype=np.float64), -1, 0)
+    return np.stack([xmin, ymin, xmax - xmin, ymax - ymin], axis=-1)
+
+
+def normalise(boxes: np.ndarray, height: int, width: int) -> np.ndarray:
+    """Pixel boxes [..., 4] as fractions of an image of `height` x `width` pixels."""
+    return np.asarray(boxes) / np.array(
+        [height, width, height, width], dtype=np.float64
+    )
+
+
+def denormalise(boxes_norm: np.ndarray, height: int, width: int) -> np.ndarray:
+    """Boxes [..., 4] in fractions of an image as pixels of it."""
+    return np.asarray(boxes_norm) * np.array(
+        [height, width, height, width], dtype=np.float64
+    )
+
+
+def clip(boxes: np.ndarray, height: float, width: float) -> np.ndarray:
+    """Boxes [..., 4] cut to the frame [0, height] x [0, width]; a box outside gets zero size."""
+    return np.clip(boxes, 0, np.array([height, width, height, width]))
+
+
+def area(boxes: np.ndarray) -> np.ndarray:
+    """[...], height times width of boxes [..., 4]; negative sides count as zero."""
+    boxes = np.asarray(boxes)
+    sides = np.maximum(boxes[..., 2:] - boxes[..., :2], 0)
+    return sides[..., 0] * sides[..., 1]
+
+
+def pairwise_iou(a: np.ndarray, b: np.ndarray) -> np.ndarray:
+    """Intersection over union of every box of `a` [N, 4] with every box of `b` [M, 4].
+
+    Returns:
+        float64 [N, M] in [0, 1]; 0 where both boxes are empty.
+    """
+    a, b = np.asarray(a, np.float64), np.asarray(b, np.float64)
+    low = np.maximum(a[:, None, :2], b[None, :, :2])
+    high = np.minimum(a[:, None, 2:], b[None, :, 2:])
+    overlap = np.prod(np.maximum(high - low, 0), axis=-1)  # [N, M]
+    union = area(a)[:, None] + area(b)[None, :] - overlap
+    return np.divide(overlap, union, out=np.zeros_like(overlap), where=union > 0)

@@ -1,0 +1,93 @@
+"""The COCO categories, the 20 of them that are also in Pascal VOC, and the split names."""
+
+import dataclasses
+from collections.abc import Iterable
+
+from deepmac.errors import OptionError, did_you_mean
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Category:
+    """A category of a data set: its id there (COCO: 1-90 with gaps) and its name."""
+
+    id: int
+    name: str
+
+
+_COCO = """
+1 person, 2 bicycle, 3 car, 4 motorcycle, 5 airplane, 6 bus, 7 train, 8 truck, 9 boat,
+10 traffic light, 11 fire hydrant, 13 stop sign, 14 parking meter, 15 bench, 16 bird, 17 cat,
+18 dog, 19 horse, 20 sheep, 21 cow, 22 elephant, 23 bear, 24 zebra, 25 giraffe, 27 backpack,
+28 umbrella, 31 handbag, 32 tie, 33 suitcase, 34 frisbee, 35 skis, 36 snowboard, 37 sports ball,
+38 kite, 39 baseball bat, 40 baseball glove, 41 skateboard, 42 surfboard, 43 tennis racket,
+44 bottle, 46 wine glass, 47 cup, 48 fork, 49 knife, 50 spoon, 51 bowl, 52 banana, 53 apple,
+54 sandwich, 55 orange, 56 broccoli, 57 carrot, 58 hot dog, 59 pizza, 60 donut, 61 cake,
+62 chair, 63 couch, 64 potted plant, 65 bed, 67 dining table, 70 toilet, 72 tv, 73 laptop,
+74 mouse, 75 remote, 76 keyboard, 77 cell phone, 78 microwave, 79 oven, 80 toaster, 81 sink,
+82 refrigerator, 84 book, 85 clock, 86 vase, 87 scissors, 88 teddy bear, 89 hair drier,
+90 toothbrush
+"""
+
+COCO_CATEGORIES: tuple[Category, ...] = tuple(
+    Category(int(number), name)
+    for number, name in (
+        entry.split(maxsplit=1) for entry in _COCO.replace("\n", " ").split(",")
+    )
+)
+
+VOC_NAMES: frozenset[str] = frozenset(
+    {
+        "airplane", "bicycle", "bird", "boat", "bottle", "bus", "car", "cat", "chair", "cow",
+        "dining table", "dog", "horse", "motorcycle", "person", "potted plant", "sheep", "couch",
+        "train", "tv",
+    }
+)  # fmt: skip
+"""COCO's names of the 20 Pascal VOC categories."""
+
+
+def parse_groups(split: str, categories: Iterable[Category]) -> frozenset[int]:
+    """Category ids of a split, among the categories of a data set.
+
+    Args:
+        split: `all`, `voc`, `non_voc`, names or ids with commas between them, or `@FILE` with
+            one a line (empty lines and `#` comments are skipped).
+        categories: those of the data set.
+
+    Raises:
+        OptionError: a name is not a category of the set (says the nearest), no category is left,
+            or the file cannot be read.
+    """
+    categories = list(categories)
+    if split == "all":
+        return frozenset(c.id for c in categories)
+    if split in ("voc", "non_voc"):
+        ids = frozenset(
+            c.id for c in categories if (c.name in VOC_NAMES) == (split == "voc")
+        )
+        if not ids:
+            raise OptionError(
+                f"split '{split}': the data set has no such category, it is not COCO; name the "
+                f"categories, or put them into a file and say @FILE"
+            )
+        return ids
+    by_name = {c.name: c.id for c in categories} | {str(c.id): c.id for c in categories}
+    names = _names_in_file(split[1:]) if split.startswith("@") else split.split(",")
+    ids = set()
+    for name in filter(None, (n.strip() for n in names)):
+        if name not in by_name:
+            hint = did_you_mean(name, by_name)
+            raise OptionError(
+                f"split '{split}': the data set has no category '{name}'{hint}"
+            )
+        ids.add(by_name[name])
+    if not ids:
+        raise OptionError(f"split '{split}' names no category")
+    return frozenset(ids)
+
+
+def _names_in_file(path: str) -> list[str]:
+    try:
+        with open(path, encoding="utf-8") as file:
+            return [line.split("#")[0].strip() for line in file]
+    except (OSError, UnicodeDecodeError) as e:
+        raise OptionError(f"split '@{path}': cannot read the file: {e}") from e

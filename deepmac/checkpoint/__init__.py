@@ -1,0 +1,1 @@
+"""Reading reference checkpoints and our own weights."""

@@ -1,0 +1,97 @@
+"""The `deepmac` command. Each sub-command lives in its own module, imported when it is called."""
+
+import dataclasses
+import importlib
+import sys
+from pathlib import Path
+
+import click
+
+import deepmac
+from deepmac.commands import run
+from deepmac.errors import DeepmacError, did_you_mean
+
+
+@dataclasses.dataclass(frozen=True)
+class _Lazy:
+    """A sub-command: the module whose `command` it is, and its line in `deepmac --help`."""
+
+    module: str
+    help: str
+
+
+COMMANDS = {
+    "quickstart": _Lazy(
+        "pipelines.quickstart", "Everything below on a small generated set, in minutes."
+    ),
+    "build": _Lazy(
+        "pipelines.build_dataset", "Annotations and images -> split records (TFRecord)."
+    ),
+    "label": _Lazy("pipelines.infer", "Images and boxes -> one mask for each box."),
+    "evaluate": _Lazy(
+        "pipelines.evaluate", "Predictions and ground truth -> exact COCO AP."
+    ),
+    "data": _Lazy("deepmac.commands.data", "Show, count and verify records."),
+    "config": _Lazy(
+        "deepmac.commands.config", "List, show and validate configurations."
+    ),
+    "checkpoint": _Lazy(
+        "deepmac.commands.checkpoint", "Inspect weights, ours and the reference's."
+    ),
+}
+
+LATER = ("train", "compare", "benchmark", "export", "serve", "doctor")
+"""Names kept for commands that are still to come."""
+
+
+class _Root(click.Group):
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        return list(COMMANDS)
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        if cmd_name in LATER:
+            raise DeepmacError(f"'{cmd_name}' is not available yet")
+        if cmd_name not in COMMANDS:
+            hint = did_you_mean(cmd_name, COMMANDS)
+            raise DeepmacError(
+                f"no such command '{cmd_name}'{hint or ' (see deepmac --help)'}"
+            )
+        module = importlib.import_module(COMMANDS[cmd_name].module)
+        if cmd_name in ("quickstart", "build", "label", "evaluate"):
+            _check_ours(module)
+        return module.command
+
+    def format_commands(
+        self, ctx: click.Context, formatter: click.HelpFormatter
+    ) -> None:
+        with formatter.section("Commands"):
+            formatter.write_dl([(name, lazy.help) for name, lazy in COMMANDS.items()])
+
+
+def _check_ours(module) -> None:
+    """`pipelines` is a common name: refuse somebody else's package found first on the path."""
+    ours = Path(deepmac.__file__).resolve().parent.parent
+    theirs = Path(module.__file__).resolve()
+    if ours not in theirs.parents:
+        raise DeepmacError(
+            f"found another package named 'pipelines' at {theirs.parent}; run from a different "
+            f"directory or take it off PYTHONPATH"
+        )
+
+
+@click.group(cls=_Root, context_settings={"help_option_names": ["-h", "--help"]})
+@click.version_option(deepmac.__version__, prog_name="deepmac")
+def root() -> None:
+    """Boxes in, masks out, for a whole dataset.
+
+    Start with: deepmac quickstart
+    """
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Runs the command line; returns the exit status (design.md 3.1: 0, 2 or 3)."""
+    return run(root, argv, prog_name="deepmac")
+
+
+if __name__ == "__main__":
+    sys.exit(main())

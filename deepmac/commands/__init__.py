@@ -1,0 +1,152 @@
+"""Sub-commands of the command line, and what they share: options as data, errors as one line."""
+
+import dataclasses
+import os
+import sys
+import types
+import typing
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import click
+
+from deepmac.errors import DeepmacError, did_you_mean
+
+USER_ERROR = 2
+"""Exit status of a user's mistake."""
+
+
+def option(
+    help: str,
+    *,
+    default: Any = dataclasses.MISSING,
+    choices: Sequence[str] | None = None,
+    metavar: str | None = None,
+) -> Any:
+    """A field of an options dataclass, and at the same time an option of the command line.
+
+    Args:
+        help: one sentence, shown by `--help`.
+        default: of the field; without one the option is required.
+        choices: the words allowed.
+        metavar: what `--help` shows for the value.
+    """
+    metadata = {"help": help, "choices": choices, "metavar": metavar}
+    return dataclasses.field(default=default, metadata=metadata)
+
+
+def from_options(
+    name: str,
+    options_class: type,
+    execute: Callable[[Any, list[str]], int],
+    *,
+    mix_in_unknown: bool = False,
+) -> click.Command:
+    """A click command whose options are the fields of a dataclass.
+
+    `bool` fields become `--flag/--no_flag`, `tuple[T, ...]` fields may be given several times,
+    the rest take one value. The class's docstring is the help text.
+
+    Args:
+        name: of the command.
+        options_class: a dataclass made with `option` fields.
+        execute: gets the options and the arguments meant for Beam; returns the exit status.
+        mix_in_unknown: take unknown flags as Beam's wherever they stand; otherwise Beam's flags
+            follow a `--`.
+    """
+    hints = typing.get_type_hints(options_class)
+    params: list[click.Parameter] = [
+        _parameter(field, hints[field.name])
+        for field in dataclasses.fields(options_class)
+    ]
+    params.append(
+        click.Argument(["beam_args"], nargs=-1, type=click.UNPROCESSED, metavar="")
+    )
+
+    def callback(beam_args: tuple[str, ...], **values: Any) -> int:
+        return execute(options_class(**values), list(beam_args))
+
+    where = "anywhere" if mix_in_unknown else "after --"
+    return click.Command(
+        name,
+        params=params,
+        callback=callback,
+        help=options_class.__doc__,
+        options_metavar="[OPTIONS]" + ("" if mix_in_unknown else " [-- BEAM_FLAGS]"),
+        epilog=f"Flags of Apache Beam ({where}), such as --direct_num_workers=2, are passed on.",
+        context_settings={
+            "ignore_unknown_options": mix_in_unknown,
+            "show_default": True,
+        },
+    )
+
+
+def _parameter(field: dataclasses.Field, hint: Any) -> click.Option:
+    optional = typing.get_origin(hint) in (typing.Union, types.UnionType)
+    if optional:
+        hint = next(a for a in typing.get_args(hint) if a is not type(None))
+    multiple = typing.get_origin(hint) is tuple
+    kind = typing.get_args(hint)[0] if multiple else hint
+    required = field.default is dataclasses.MISSING
+    choices = field.metadata["choices"]
+    return click.Option(
+        [f"--{field.name}/--no_{field.name}" if kind is bool else f"--{field.name}"],
+        type=click.Choice(choices) if choices else kind,
+        required=required,
+        default=None if required else field.default,
+        multiple=multiple,
+        help=field.metadata["help"],
+        metavar=field.metadata["metavar"],
+        show_default=not required and field.default not in (None, ()),
+    )
+
+
+def run(
+    command: click.Command,
+    argv: Sequence[str] | None = None,
+    prog_name: str | None = None,
+):
+    """Runs a command and returns its exit status; a user's mistake becomes one line on stderr."""
+    # TensorFlow's greetings would bury the one line that matters.
+    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
+    try:
+        status = command.main(args=argv, prog_name=prog_name, standalone_mode=False)
+        return status if isinstance(status, int) else 0
+    except click.exceptions.NoArgsIsHelpError as e:
+        print(e.format_message())
+        return USER_ERROR
+    except click.exceptions.Exit as e:
+        return e.exit_code
+    except (click.exceptions.Abort, KeyboardInterrupt):
+        return _fail("interrupted", status=130)
+    except click.ClickException as e:
+        return _fail(_sentence(e))
+    except DeepmacError as e:
+        return _fail(str(e))
+    except BrokenPipeError:
+        # The reader (`| head`) has gone; leave quietly as other commands do.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 0
+
+
+def _fail(message: str, status: int = USER_ERROR) -> int:
+    print(f"error: {message}", file=sys.stderr)
+    return status
+
+
+def _sentence(error: click.ClickException) -> str:
+    if isinstance(error, click.NoSuchOption) and error.ctx is not None:
+        known = [
+            o
+            for p in error.ctx.command.params
+            for o in p.opts
+            if isinstance(p, click.Option)
+        ]
+        hint = did_you_mean(error.option_name, known)
+        path = error.ctx.command_path
+        return f"no such option: {error.option_name}{hint or f' (see {path} --help)'}"
+    if isinstance(error, click.MissingParameter) and error.param is not None:
+        path = error.ctx.command_path if error.ctx else ""
+        return f"missing {error.param.param_type_name} {error.param.opts[0]} (see {path} --help)"
+    text = error.format_message().rstrip(".")
+    return text[:1].lower() + text[1:]

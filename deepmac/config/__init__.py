@@ -1,0 +1,1 @@
+"""The configuration files: text protos read into frozen dataclasses."""

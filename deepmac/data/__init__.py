@@ -1,0 +1,1 @@
+"""Annotations, images and records: the formats that the stages exchange."""

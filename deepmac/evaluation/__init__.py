@@ -1,0 +1,1 @@
+"""Exact COCO evaluation with mergeable state."""

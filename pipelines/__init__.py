@@ -1,0 +1,1 @@
+"""Beam jobs: options, graph, launch."""
