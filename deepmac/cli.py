@@ -2,8 +2,10 @@
 
 import dataclasses
 import importlib
+import importlib.util
 import sys
 from pathlib import Path
+from typing import Any
 
 import click
 
@@ -56,10 +58,7 @@ class _Root(click.Group):
             raise DeepmacError(
                 f"no such command '{cmd_name}'{hint or ' (see deepmac --help)'}"
             )
-        module = importlib.import_module(COMMANDS[cmd_name].module)
-        if cmd_name in ("quickstart", "build", "label", "evaluate"):
-            _check_ours(module)
-        return module.command
+        return _load(COMMANDS[cmd_name].module).command
 
     def format_commands(
         self, ctx: click.Context, formatter: click.HelpFormatter
@@ -68,14 +67,31 @@ class _Root(click.Group):
             formatter.write_dl([(name, lazy.help) for name, lazy in COMMANDS.items()])
 
 
-def _check_ours(module) -> None:
+def _load(name: str) -> Any:
+    if name.startswith("pipelines."):
+        _check_pipelines_are_ours()
+    try:
+        return importlib.import_module(name)
+    except ModuleNotFoundError as e:
+        package = (e.name or "").partition(".")[0]
+        if package in ("", "deepmac", "pipelines"):
+            raise
+        raise DeepmacError(
+            f"the Python package '{package}' is not installed; install deepmac with what it "
+            f"depends on: pip install deepmac"
+        ) from e
+
+
+def _check_pipelines_are_ours() -> None:
     """`pipelines` is a common name: refuse somebody else's package found first on the path."""
     ours = Path(deepmac.__file__).resolve().parent.parent
-    theirs = Path(module.__file__).resolve()
-    if ours not in theirs.parents:
+    spec = importlib.util.find_spec("pipelines")
+    places = list(spec.submodule_search_locations or ()) if spec else []
+    if not places or Path(places[0]).resolve().parent != ours:
+        where = f"at {places[0]}" if places else "as a single file"
         raise DeepmacError(
-            f"found another package named 'pipelines' at {theirs.parent}; run from a different "
-            f"directory or take it off PYTHONPATH"
+            f"found another package named 'pipelines' {where}; run from a different directory "
+            f"or take it off PYTHONPATH"
         )
 
 

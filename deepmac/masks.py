@@ -9,6 +9,10 @@ import pycocotools.mask as coco_mask
 from deepmac.errors import DataError
 from deepmac.instances import RLE
 
+# Rasterising walks every edge pixel by pixel, also outside the image: a wild coordinate
+# would take all memory.
+_FARTHEST_POINT = 1e6
+
 
 def encode_rle(mask: np.ndarray) -> RLE:
     """Run lengths of a mask, bool or 0/1 [H, W]."""
@@ -121,13 +125,15 @@ def _rle_from_polygons(polygons: Sequence[Any], height: int, width: int) -> RLE:
                 f"polygon {index} needs an even count of at least 6 numbers, got {_short(polygon)}"
             )
         try:
-            finite = bool(np.isfinite(np.asarray(polygon, np.float64)).all())
-        except (TypeError, ValueError):
-            finite = False
-        if not finite:
+            largest = np.abs(np.asarray(polygon, np.float64)).max()
+        except (TypeError, ValueError, OverflowError):
+            largest = np.nan
+        if not np.isfinite(largest):
             raise DataError(
                 f"polygon {index} holds something that is not a finite number"
             )
+        if largest > _FARTHEST_POINT:
+            raise DataError(f"polygon {index} has a point {largest:.3g} pixels away")
     return coco_mask.merge(coco_mask.frPyObjects(list(polygons), height, width))  # pyright: ignore
 
 
