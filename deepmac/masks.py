@@ -4,10 +4,13 @@ from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
-import pycocotools.mask as coco_mask
+import pycocotools.mask
 
 from deepmac.errors import DataError
 from deepmac.instances import RLE
+
+# Its type stubs know only half of what it accepts.
+coco_mask: Any = pycocotools.mask
 
 # Rasterising walks every edge pixel by pixel, also outside the image: a wild coordinate
 # would take all memory.
@@ -22,12 +25,12 @@ def encode_rle(mask: np.ndarray) -> RLE:
 
 def decode_rle(rle: RLE) -> np.ndarray:
     """The mask of run lengths, bool [H, W]."""
-    return coco_mask.decode(rle).astype(bool)  # pyright: ignore[reportArgumentType]
+    return coco_mask.decode(rle).astype(bool)
 
 
 def rle_area(rle: RLE) -> int:
     """Foreground pixels."""
-    return int(coco_mask.area(rle))  # pyright: ignore[reportArgumentType]
+    return int(coco_mask.area(rle))
 
 
 def rle_from_segmentation(segmentation: Any, height: int, width: int) -> RLE:
@@ -134,7 +137,7 @@ def _rle_from_polygons(polygons: Sequence[Any], height: int, width: int) -> RLE:
             )
         if largest > _FARTHEST_POINT:
             raise DataError(f"polygon {index} has a point {largest:.3g} pixels away")
-    return coco_mask.merge(coco_mask.frPyObjects(list(polygons), height, width))  # pyright: ignore
+    return coco_mask.merge(coco_mask.frPyObjects(list(polygons), height, width))
 
 
 def _rle_from_counts(counts: list[Any], height: int, width: int) -> RLE:
@@ -149,7 +152,7 @@ def _rle_from_counts(counts: list[Any], height: int, width: int) -> RLE:
         )
     return coco_mask.frPyObjects(
         {"size": [height, width], "counts": counts}, height, width
-    )  # pyright: ignore
+    )
 
 
 def _short(value: object) -> str:
