@@ -53,18 +53,23 @@ def rle_from_segmentation(segmentation: Any, height: int, width: int) -> RLE:
             f"segmentation is neither a list of polygons nor an RLE with 'size' and 'counts', "
             f"but {_short(segmentation)}"
         )
-    if list(segmentation["size"]) != [height, width]:
+    size, counts = segmentation["size"], segmentation["counts"]
+    if not isinstance(size, list | tuple) or list(size) != [height, width]:
         raise DataError(
-            f"mask of {_short(segmentation['size'])} pixels (height, width) in an image of "
+            f"mask of {_short(size)} pixels (height, width) in an image of "
             f"[{height}, {width}]"
         )
-    counts = segmentation["counts"]
     if isinstance(counts, list):
         return _rle_from_counts(counts, height, width)
-    rle: RLE = {
-        "size": [height, width],
-        "counts": counts.encode("ascii") if isinstance(counts, str) else bytes(counts),
-    }
+    if isinstance(counts, str):
+        counts = counts.encode(
+            "utf-8", "replace"
+        )  # check_rle refuses what is not ASCII
+    if not isinstance(counts, bytes):
+        raise DataError(
+            f"RLE counts are neither numbers nor text, but {_short(counts)}"
+        )
+    rle: RLE = {"size": [height, width], "counts": counts}
     check_rle(rle)
     return rle
 
