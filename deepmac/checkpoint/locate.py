@@ -1,0 +1,160 @@
+"""What lies at the path a user gave: a reference checkpoint, our own weights, or neither."""
+
+import dataclasses
+import re
+from pathlib import Path
+from typing import Literal
+
+from deepmac.errors import CheckpointError, did_you_mean, one_of
+
+Kind = Literal["reference", "native"]
+
+_HDF5 = b"\x89HDF\r\n\x1a\n"
+_ZIP = b"PK\x03\x04"
+_SHARD = re.compile(r"\.data-\d{5}-of-(\d{5})$")
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Location:
+    """Where weights lie.
+
+    Attributes:
+        kind: `reference`: an object-based TensorFlow checkpoint; `native`: a Keras weights file.
+        path: the prefix (`.../ckpt-51`, without `.index`), or the file.
+    """
+
+    kind: Kind
+    path: str
+
+
+def locate(path: str) -> Location:
+    """The weights meant by a path.
+
+    Args:
+        path: a prefix (`ckpt-51`), one of its files (`ckpt-51.index`), a directory with a
+            `checkpoint` file or with one checkpoint in it, an export directory (with
+            `checkpoint/`), or a `.weights.h5` file.
+
+    Raises:
+        CheckpointError: nothing is there, it is something else, or a part of it is missing.
+    """
+    if "://" in path:
+        raise CheckpointError(
+            f"{path}: weights are read from local disk only; copy the files there first"
+        )
+    given = Path(path)
+    if given.is_dir():
+        return _in_directory(given)
+    prefix = _without_suffix(path)
+    if Path(prefix + ".index").is_file():
+        _check_shards(prefix)
+        return Location("reference", prefix)
+    if given.is_file():
+        return _file(given)
+    raise CheckpointError(f"{path}: no such checkpoint{_near(Path(prefix))}")
+
+
+def _without_suffix(path: str) -> str:
+    return _SHARD.sub("", path.removesuffix(".index"))
+
+
+def _in_directory(folder: Path) -> Location:
+    exported = folder / "checkpoint"
+    if exported.is_dir():
+        return _in_directory(exported)
+    if exported.is_file():
+        return locate(str(_latest(exported)))
+    prefixes = sorted(p.with_suffix("") for p in folder.glob("*.index"))
+    if len(prefixes) == 1:
+        return locate(str(prefixes[0]))
+    if prefixes:
+        names = one_of(p.name for p in prefixes)
+        raise CheckpointError(f"{folder} holds {names}: name one of them")
+    if (folder / "saved_model.pb").is_file() or (folder / "saved_model").is_dir():
+        raise CheckpointError(_about_saved_model(folder))
+    raise CheckpointError(
+        f"{folder}: no checkpoint in this directory (looked for a 'checkpoint' file or folder, "
+        f"and for *.index)"
+    )
+
+
+def _latest(state: Path) -> Path:
+    """The checkpoint that a `checkpoint` file names as the last one written."""
+    text = state.read_text(encoding="utf-8", errors="replace")
+    match = re.search(r'^model_checkpoint_path:\s*"(.+)"', text, re.MULTILINE)
+    if match is None:
+        raise CheckpointError(f"{state}: names no model_checkpoint_path")
+    # An absolute path is of the machine that wrote it; the files lie beside this one.
+    there, here = Path(match[1]), state.parent / Path(match[1]).name
+    if there.is_absolute() and not here.with_name(here.name + ".index").is_file():
+        return there
+    return here
+
+
+def _about_saved_model(folder: Path) -> str:
+    text = f"{folder} is a SavedModel; reading its variables is not available yet"
+    checkpoint = folder.parent / "checkpoint"
+    return text + (f"; use {checkpoint} beside it" if checkpoint.is_dir() else "")
+
+
+def _check_shards(prefix: str) -> None:
+    """Every data file belongs to the index: a copy that left some behind is a common accident."""
+    folder, name = Path(prefix).parent, Path(prefix).name
+    counts = {
+        match[1]: int(match[1])
+        for file in folder.glob("*.data-*-of-*")
+        if (match := _SHARD.search(file.name)) and file.name.startswith(name + ".data-")
+    }
+    if not counts:
+        raise CheckpointError(
+            f"{prefix}.index is there, but its data file {name}.data-00000-of-00001 is not"
+        )
+    if len(counts) > 1:
+        raise CheckpointError(
+            f"{prefix}: data files of different saves, of-{' and of-'.join(sorted(counts))}"
+        )
+    text, count = counts.popitem()
+    for number in range(count):
+        shard = Path(f"{prefix}.data-{number:05d}-of-{text}")
+        if not shard.is_file():
+            raise CheckpointError(
+                f"{prefix}: its data file {shard.name} is missing ({count} belong to it)"
+            )
+
+
+def _file(path: Path) -> Location:
+    try:
+        with path.open("rb") as file:
+            head = file.read(8)
+    except OSError as e:
+        raise CheckpointError(f"{path}: cannot be read: {e.strerror}") from None
+    if head == _HDF5:
+        return Location("native", str(path))
+    if _SHARD.search(path.name):
+        raise CheckpointError(
+            f"{path}: its index file {Path(_without_suffix(str(path))).name}.index is missing"
+        )
+    if path.name.endswith(".h5"):
+        raise CheckpointError(f"{path}: not an HDF5 file, it is damaged or cut off")
+    if path.name == "saved_model.pb":
+        raise CheckpointError(_about_saved_model(path.parent))
+    if head.startswith(_ZIP):
+        raise CheckpointError(
+            f"{path}: a Keras or PyTorch archive; expected a reference checkpoint prefix or a "
+            f".weights.h5 file"
+        )
+    raise CheckpointError(
+        f"{path}: not a checkpoint; expected a prefix such as ckpt-51 (with ckpt-51.index beside "
+        f"it) or a .weights.h5 file"
+    )
+
+
+def _near(prefix: Path) -> str:
+    if not prefix.parent.is_dir():
+        return f": the directory {prefix.parent} does not exist"
+    known = sorted(p.name.removesuffix(".index") for p in prefix.parent.glob("*.index"))
+    known += sorted(p.name for p in prefix.parent.glob("*.weights.h5"))
+    hint = did_you_mean(prefix.name, known)
+    if hint or not known:
+        return hint
+    return f"; {prefix.parent} holds {one_of(known)}"

@@ -1,0 +1,193 @@
+"""Reads reference checkpoints: object-based, as TensorFlow 2 writes them.
+
+The file is a table from keys to tensors, plus a graph of the objects that were saved. The name
+of a variable is the path of child names that leads to it in that graph; the keys only happen to
+look like that path in most files.
+"""
+
+import collections
+import dataclasses
+import re
+from collections.abc import Iterable, Iterator
+from typing import Any
+
+import numpy as np
+
+from deepmac.errors import CheckpointError, one_of
+
+GRAPH_KEY = "_CHECKPOINTABLE_OBJECT_GRAPH"
+VALUE_SUFFIX = "/.ATTRIBUTES/VARIABLE_VALUE"
+
+# What the objects above the model are called, and the place of what hangs there in a model.
+# The last two are files of a backbone alone, with or without the layer around its network.
+_ROOTS = (
+    ("model/", ""),
+    ("_model/", ""),
+    ("_feature_extractor/", "_feature_extractor/"),
+    ("feature_extractor/_network/", "_feature_extractor/_network/"),
+    ("feature_extractor/", "_feature_extractor/_network/"),
+)
+
+# Kept by some versions of the reference inside the model; no weights.
+_STATE_OF_THE_MODEL = "_self_supervised_rng/"
+
+# Edges that Keras adds in SavedModels: other ways to the same variables, by position.
+_BOOKKEEPING = re.compile(
+    r"(trainable_|non_trainable_)?variables|layers|keras_api|layer-\d+|signatures"
+)
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Stored:
+    """A variable in a file: the key of its value, its shape and its dtype."""
+
+    key: str
+    shape: tuple[int, ...]
+    dtype: str
+
+
+class ReferenceCheckpoint:
+    """A reference checkpoint, its values still in the file.
+
+    Attributes:
+        path: the prefix of its files.
+        variables: of the model, by the path of names below it, such as
+            `_feature_extractor/_network/output_conv/0/conv/kernel`.
+        aside: how many entries are not the model's weights, by kind: `optimizer`, `step`,
+            `save_counter`, `rng`, `other`.
+        step: training steps done; None in an exported file.
+    """
+
+    def __init__(self, path: str):
+        """Opens the checkpoint with the prefix `path`; reads the index, no value.
+
+        Raises:
+            CheckpointError: TensorFlow is missing, or the files are damaged or of another kind.
+        """
+        self.path = path
+        self._reader = _open(path)
+        shapes = self._reader.get_variable_to_shape_map()
+        dtypes = self._reader.get_variable_to_dtype_map()
+        keys = [key for key in shapes if key.endswith(VALUE_SUFFIX)]
+        if not keys:
+            raise CheckpointError(_about_names(path, shapes))
+        names = self._object_names() if GRAPH_KEY in shapes else {}
+        self.variables: dict[str, Stored] = {}
+        self.aside: collections.Counter[str] = collections.Counter()
+        for key in sorted(keys):
+            name = names.get(key) or key.removesuffix(VALUE_SUFFIX)
+            place = _place(name)
+            if place is None:
+                self.aside[_kind(name)] += 1
+            elif place.startswith(_STATE_OF_THE_MODEL):
+                self.aside["rng"] += 1
+            else:
+                shape = tuple(shapes[key])
+                self.variables[place] = Stored(key, shape, dtypes[key].name)
+        if not self.variables:
+            roots = sorted({key.split("/")[0] for key in keys})
+            raise CheckpointError(
+                f"{path}: holds no detection model; expected one of "
+                f"{one_of(dict.fromkeys(root.split('/')[0] for root, _ in _ROOTS))} at its top, "
+                f"found {one_of(roots)}"
+            )
+        has_step = "step" + VALUE_SUFFIX in shapes
+        self.step = int(self._tensor("step" + VALUE_SUFFIX)) if has_step else None
+
+    def read(self, name: str) -> np.ndarray:
+        """The value of a variable.
+
+        Raises:
+            CheckpointError: the data file is cut off or damaged there.
+        """
+        return self._tensor(self.variables[name].key)
+
+    def _tensor(self, key: str) -> Any:
+        try:
+            return self._reader.get_tensor(key)
+        except Exception as e:  # TensorFlow raises RuntimeError, ValueError, OpError
+            raise CheckpointError(
+                f"{self.path}: cannot read {key.removesuffix(VALUE_SUFFIX)}; the data file is "
+                f"cut off or damaged ({_first_line(e)})"
+            ) from None
+
+    def _object_names(self) -> dict[str, str]:
+        from google.protobuf.message import DecodeError
+        from tensorflow.core.protobuf import trackable_object_graph_pb2
+
+        message = trackable_object_graph_pb2.TrackableObjectGraph
+        try:
+            graph = message.FromString(self._tensor(GRAPH_KEY))
+            return dict(_walk(graph.nodes))
+        except (DecodeError, IndexError) as e:
+            raise CheckpointError(
+                f"{self.path}: its object graph is damaged ({_first_line(e)})"
+            ) from None
+
+
+def _walk(nodes: Any) -> Iterator[tuple[str, str]]:
+    """(key, name) of every value in an object graph, nearest to the root first."""
+    paths = {0: ""}
+    queue = collections.deque(paths)
+    while queue:
+        number = queue.popleft()
+        for attribute in nodes[number].attributes:
+            if attribute.checkpoint_key.endswith(VALUE_SUFFIX):
+                yield attribute.checkpoint_key, paths[number]
+        for child in nodes[number].children:
+            if child.node_id in paths or _BOOKKEEPING.fullmatch(child.local_name):
+                continue
+            above = paths[number] + "/" if paths[number] else ""
+            paths[child.node_id] = above + _escape(child.local_name)
+            queue.append(child.node_id)
+
+
+def _escape(local_name: str) -> str:
+    """The child name as keys write it: `box/scale` is one name, not two."""
+    return local_name.replace(".", "..").replace("/", ".S")
+
+
+def _place(name: str) -> str | None:
+    """Where in a model a variable belongs; None: not in the model."""
+    if "/.OPTIMIZER_SLOT/" in name:
+        return None
+    for root, place in _ROOTS:
+        if name.startswith(root):
+            return place + name.removeprefix(root)
+    return None
+
+
+def _kind(name: str) -> str:
+    if "/.OPTIMIZER_SLOT/" in name or name.startswith("optimizer/"):
+        return "optimizer"
+    return name if name in ("step", "save_counter") else "other"
+
+
+def _open(path: str) -> Any:
+    try:
+        import tensorflow as tf
+    except ImportError:
+        raise CheckpointError(
+            f"{path}: reading a reference checkpoint needs TensorFlow (pip install tensorflow); "
+            f"our own .weights.h5 files do not"
+        ) from None
+    try:
+        return tf.train.load_checkpoint(path)
+    except (tf.errors.OpError, ValueError, RuntimeError) as e:
+        raise CheckpointError(
+            f"{path}.index: damaged, or not the index of a checkpoint ({_first_line(e)})"
+        ) from None
+
+
+def _about_names(path: str, keys: Iterable[str]) -> str:
+    keys = sorted(set(keys) - {GRAPH_KEY})
+    if not keys:
+        return f"{path}: an empty checkpoint, it holds no variable"
+    return (
+        f"{path}: a TensorFlow 1 checkpoint (its variables go by name, such as '{keys[0]}'); "
+        f"expected an object-based one, as TensorFlow 2 writes"
+    )
+
+
+def _first_line(error: Exception) -> str:
+    return str(error).strip().splitlines()[0] if str(error).strip() else repr(error)
