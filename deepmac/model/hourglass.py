@@ -8,9 +8,9 @@ import dataclasses
 from collections.abc import Sequence
 
 import keras
-from keras import ops
 
 from deepmac.errors import ConfigError, did_you_mean, one_of
+from deepmac.model.tensors import ops
 
 NORM_EPSILON = 1e-5
 # Keras convention: moving = 0.1 * moving + 0.9 * batch. It looks like another framework's 0.1
@@ -305,16 +305,20 @@ def convolution(
     channels: int,
     kernel_size: int | tuple[int, int],
     stride: int = 1,
-    use_bias: bool = False,
+    bias: float | None = None,
 ) -> keras.layers.Conv2D:
-    """A convolution with its variables; "same" padding unless strided, then none."""
+    """A convolution with its variables; "same" padding unless strided, then none.
+
+    `bias` is what the bias starts from; None: there is none.
+    """
     layer = keras.layers.Conv2D(
         channels,
         kernel_size,
         strides=stride,
         padding="same" if stride == 1 else "valid",
         data_format="channels_last",
-        use_bias=use_bias,
+        use_bias=bias is not None,
+        bias_initializer=keras.initializers.Constant(bias or 0.0),
     )
     layer.build((None, None, None, in_channels))
     return layer
