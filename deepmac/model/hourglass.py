@@ -6,6 +6,7 @@ counted, saved and loaded, before it has seen an image. Images and features are 
 
 import dataclasses
 from collections.abc import Sequence
+from typing import Any
 
 import keras
 
@@ -311,6 +312,7 @@ def convolution(
 
     `bias` is what the bias starts from; None: there is none.
     """
+    initial: Any = keras.initializers.Constant(bias or 0.0)
     layer = keras.layers.Conv2D(
         channels,
         kernel_size,
@@ -318,7 +320,7 @@ def convolution(
         padding="same" if stride == 1 else "valid",
         data_format="channels_last",
         use_bias=bias is not None,
-        bias_initializer=keras.initializers.Constant(bias or 0.0),
+        bias_initializer=initial,
     )
     layer.build((None, None, None, in_channels))
     return layer
