@@ -4,6 +4,8 @@ Boxes are (ymin, xmin, ymax, xmax) in fractions of the padded model input, which
 frame of the feature maps. They may be flipped or overhang the map.
 """
 
+import itertools
+
 from deepmac.model.tensors import Tensor, ops
 
 
@@ -24,17 +26,22 @@ def cut_rois(features: Tensor, boxes: Tensor, height: int, width: int) -> Tensor
     """
     ymin, xmin, ymax, xmax = ops.unstack(boxes, 4, axis=-1)  # [B, N]
     num_rows, num_cols = features.shape[1:3]
-    rows, row_weights = _neighbours(ymin, ymax, height, num_rows)  # [B, N, height, 2]
-    cols, col_weights = _neighbours(xmin, xmax, width, num_cols)  # [B, N, width, 2]
-    corners = gather_cells(
-        features, rows[:, :, :, None, :, None], cols[:, :, None, :, None, :]
-    )  # [B, N, height, width, 2, 2, C]
-    by_row = ops.sum(corners * col_weights[:, :, None, :, None, :, None], axis=5)
-    return ops.sum(by_row * row_weights[:, :, :, None, :, None], axis=4)
+    rows = _neighbours(ymin, ymax, height, num_rows)
+    cols = _neighbours(xmin, xmax, width, num_cols)
+    total = 0.0
+    for (row, row_weight), (col, col_weight) in itertools.product(rows, cols):
+        weight = (
+            row_weight[..., :, None] * col_weight[..., None, :]
+        )  # [B, N, height, width]
+        cells = gather_cells(features, row[..., :, None], col[..., None, :])
+        total = total + weight[..., None] * cells
+    return total
 
 
-def _neighbours(low: Tensor, high: Tensor, num_samples: int, num_cells: int):
-    """The two cells beside each sample of one axis, and their bilinear weights.
+def _neighbours(
+    low: Tensor, high: Tensor, num_samples: int, num_cells: int
+) -> list[tuple[Tensor, Tensor]]:
+    """The two cells beside each sample of one axis, each with its bilinear weight.
 
     Args:
         low, high: float [B, N], the edges of the boxes.
@@ -42,7 +49,8 @@ def _neighbours(low: Tensor, high: Tensor, num_samples: int, num_cells: int):
         num_cells: of the map.
 
     Returns:
-        int32 [B, N, num_samples, 2], inside the map; float, same shape, 0 for cells outside.
+        For the cell before and the cell after: int32 [B, N, num_samples], inside the map, and
+        float [B, N, num_samples], 0 where the cell is outside.
     """
     low, high = low[..., None] * (num_cells - 1), high[..., None] * (num_cells - 1)
     if num_samples == 1:
@@ -52,11 +60,16 @@ def _neighbours(low: Tensor, high: Tensor, num_samples: int, num_cells: int):
         position = low + steps * (high - low)
     before = ops.floor(position)
     fraction = position - before
-    cells = ops.stack([before, before + 1], axis=-1)
-    weights = ops.stack([1 - fraction, fraction], axis=-1)
-    is_inside = ops.logical_and(cells >= 0, cells <= num_cells - 1)
-    weights = ops.where(is_inside, weights, ops.zeros_like(weights))
-    return ops.cast(ops.clip(cells, 0, num_cells - 1), "int32"), weights
+    neighbours = []
+    for cell, weight in ((before, 1 - fraction), (before + 1, fraction)):
+        is_inside = ops.logical_and(cell >= 0, cell <= num_cells - 1)
+        neighbours.append(
+            (
+                ops.cast(ops.clip(cell, 0, num_cells - 1), "int32"),
+                weight * ops.cast(is_inside, weight.dtype),
+            )
+        )
+    return neighbours
 
 
 def instance_embedding_at_centres(embedding: Tensor, boxes: Tensor) -> Tensor:
