@@ -1,0 +1,126 @@
+"""What can turn boxes into masks, by name: see `open_predictor`."""
+
+import importlib
+import importlib.resources
+import os
+import re
+from collections.abc import Callable
+from typing import Any, cast
+
+from deepmac.errors import DeepmacError, OptionError, did_you_mean, one_of
+from deepmac.instances import MaskPredictor
+from deepmac.predictors.checked import CheckedPredictor, describe
+
+CLASSICAL = ("grabcut", "box", "ellipse")
+"""Predictors without weights."""
+
+_DOTTED = re.compile(r"[A-Za-z_][\w.]*:[A-Za-z_][\w.]*")
+
+
+def open_predictor(spec: str, **options: Any) -> CheckedPredictor:
+    """A predictor from its name.
+
+    Args:
+        spec: one of
+            `grabcut`, `box`, `ellipse`: without weights;
+            `package.module:factory`: your own; the factory is called with `options` and returns a
+            `MaskPredictor`, which may have the attributes `can_detect`, `in_image_frame` and
+            `fingerprint` of `CheckedPredictor`;
+            else the name or the path of a configuration, which opens the DeepMAC network.
+        options: for the factory, or for the network (`checkpoint` and the rest of
+            `deepmac.load`). Those that are None do not count.
+
+    Raises:
+        OptionError: there is no such predictor (says the nearest name), it takes no such option,
+            or it cannot be imported.
+        DeepmacError: from opening the network.
+    """
+    options = {name: value for name, value in options.items() if value is not None}
+    if spec in CLASSICAL:
+        if options:
+            raise OptionError(f"predictor '{spec}' takes no {one_of(options)}")
+        return CheckedPredictor(spec, _classical(spec))
+    if _DOTTED.fullmatch(spec):
+        return CheckedPredictor(spec, _make(spec, _find(spec), options))
+    if not _is_config(spec):
+        known = (*CLASSICAL, *_config_names())
+        hint = did_you_mean(spec, known)
+        raise OptionError(
+            f"no predictor, configuration or file '{spec}'{hint or f' (known: {one_of(known)})'}"
+        )
+    from deepmac.predictors.deepmac import open_deepmac
+
+    return CheckedPredictor(spec, open_deepmac(spec, **options))
+
+
+def _classical(name: str) -> MaskPredictor:
+    from deepmac.predictors import grabcut, yardsticks
+
+    mask_of = {
+        "grabcut": grabcut.grabcut_mask,
+        "box": yardsticks.box_mask,
+        "ellipse": yardsticks.ellipse_mask,
+    }
+    return yardsticks.BoxByBox(name, mask_of[name])
+
+
+def _is_config(spec: str) -> bool:
+    looks_like_a_path = os.sep in spec or "://" in spec or spec.endswith(".config")
+    return looks_like_a_path or spec in _config_names() or os.path.exists(spec)
+
+
+def _config_names() -> list[str]:
+    files = importlib.resources.files("deepmac.configs").iterdir()
+    names = (file.name for file in files)
+    return sorted(n.removesuffix(".config") for n in names if n.endswith(".config"))
+
+
+def _find(spec: str) -> Callable[..., Any]:
+    """The factory of `package.module:factory`."""
+    module_name, _, attribute = spec.partition(":")
+    try:
+        found: Any = importlib.import_module(module_name)
+    except Exception as e:  # it is the user's code that runs here
+        hint = (
+            "; is the folder it lies in on PYTHONPATH?"
+            if isinstance(e, ModuleNotFoundError)
+            else ""
+        )
+        raise OptionError(
+            f"predictor '{spec}': cannot import {module_name}: {_one_line(e)}{hint}"
+        ) from e
+    for part in attribute.split("."):
+        if not hasattr(found, part):
+            hint = did_you_mean(part, dir(found))
+            raise OptionError(
+                f"predictor '{spec}': {module_name} has no '{attribute}'{hint}"
+            )
+        found = getattr(found, part)
+    if not callable(found):
+        raise OptionError(
+            f"predictor '{spec}': {attribute} is {describe(found)}, not a function that makes "
+            f"a predictor"
+        )
+    return found
+
+
+def _make(spec: str, factory: Callable[..., Any], options: dict) -> MaskPredictor:
+    try:
+        predict = factory(**options)
+    except DeepmacError:
+        raise
+    except Exception as e:  # the user's code again
+        raise OptionError(
+            f"predictor '{spec}': the factory failed: {_one_line(e)}"
+        ) from e
+    if not callable(predict):
+        raise OptionError(
+            f"predictor '{spec}': the factory returned {describe(predict)}, not something to "
+            f"call with images and boxes"
+        )
+    return cast(MaskPredictor, predict)
+
+
+def _one_line(error: BaseException) -> str:
+    text = " ".join(str(error).split())
+    return f"{type(error).__name__}: {text}" if text else type(error).__name__
