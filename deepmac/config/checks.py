@@ -24,12 +24,14 @@ def check_together(config: PipelineConfig) -> None:
 
 
 def _check_class_ids(net: CenterNetConfig) -> None:
-    greatest = max(net.deepmac_mask_estimation.allowed_masked_classes_ids, default=0)
-    if greatest > net.num_classes:
-        raise FieldError(
-            "model.center_net.deepmac_mask_estimation.allowed_masked_classes_ids",
-            f"{greatest} is above num_classes ({net.num_classes})",
-        )
+    path = "model.center_net.deepmac_mask_estimation.allowed_masked_classes_ids"
+    for i, class_id in enumerate(
+        net.deepmac_mask_estimation.allowed_masked_classes_ids
+    ):
+        if class_id > net.num_classes:
+            raise FieldError(
+                f"{path}[{i}]", f"{class_id} is above num_classes ({net.num_classes})"
+            )
 
 
 def _check_input_size(net: CenterNetConfig) -> None:

@@ -36,7 +36,7 @@ class FieldError(ConfigError):
     """
 
     def __init__(self, path: str, what: str):
-        super().__init__(f"{path}: {what}")
+        super().__init__(f"{path}: {what}" if path else what)
         self.path = path
         self.what = what
 
@@ -147,14 +147,21 @@ class Message:
             self.require(field, 0 <= value <= 1, "must lie between 0 and 1")
 
 
+@message
+class MapEntry(Message):
+    """One entry of a map, as files spell it."""
+
+    key: str
+    value: str
+
+
 @dataclasses.dataclass(frozen=True)
 class Field:
     """One field of a message class, its annotation taken apart.
 
     Attributes:
         name: in the class and in files.
-        kind: int, float, bool, str, an IntEnum or a Message class; of the elements when repeated,
-            of the values when a map (its keys are str).
+        kind: int, float, bool, str, an IntEnum or a Message class, of one value; `MapEntry` for maps.
         shape: how many values it holds.
         default: dataclasses.MISSING when the field is required.
         is_one_of: a member of the message's oneof.
@@ -167,6 +174,11 @@ class Field:
     default: Any
     is_one_of: bool
     unused: Unused | None
+
+    @property
+    def is_required(self) -> bool:
+        """It has no default."""
+        return self.default is dataclasses.MISSING
 
     @property
     def is_message(self) -> bool:
@@ -185,6 +197,13 @@ def fields_of(cls: type[Message]) -> tuple[Field, ...]:
     )
 
 
+@functools.cache
+def spellings_of(cls: type[Message]) -> dict[str, Field]:
+    """The fields of a message class by name, and by each other spelling of it."""
+    fields = {f.name: f for f in fields_of(cls)}
+    return fields | {alias: fields[name] for alias, name in cls.aliases.items()}
+
+
 def _field(field: "dataclasses.Field[Any]", hint: Any) -> Field:
     marks: list[Any] = []
     if typing.get_origin(hint) is Annotated:
@@ -196,7 +215,9 @@ def _field(field: "dataclasses.Field[Any]", hint: Any) -> Field:
     if origin is tuple:
         shape, hint = "repeated", arguments[0]
     elif origin is Mapping:
-        shape, hint = "map", arguments[1]
+        if arguments != (str, str):
+            raise TypeError(f"{field.name}: maps go from str to str, not {hint}")
+        shape, hint = "map", MapEntry
     default = field.default
     if field.default_factory is not dataclasses.MISSING:
         default = field.default_factory()
@@ -206,11 +227,13 @@ def _field(field: "dataclasses.Field[Any]", hint: Any) -> Field:
 
 def _check_finite(field: Field, value: Any) -> None:
     """nan and inf are legal in the text format and sensible in no field of ours."""
-    if field.kind is not float or field.shape == "map" or value is None:
+    if field.kind is not float or value is None:
         return
-    for number in value if field.shape == "repeated" else (value,):
+    repeated = field.shape == "repeated"
+    for i, number in enumerate(value if repeated else (value,)):
         if not math.isfinite(number):
-            raise FieldError(field.name, f"must be a finite number, got {number}")
+            path = f"{field.name}[{i}]" if repeated else field.name
+            raise FieldError(path, f"must be a finite number, got {number}")
 
 
 def show_value(value: Any) -> str:

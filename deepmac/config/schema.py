@@ -404,17 +404,13 @@ class MaskHeadConfig(Message):
             high >= low,
             f"must not be below augmented_self_supervision_scale_min ({low})",
         )
-        seen: set[int] = set()
-        for category_id in self.allowed_masked_classes_ids:
-            if category_id < 1:
-                raise FieldError(
-                    "allowed_masked_classes_ids", f"ids count from 1, got {category_id}"
-                )
-            if category_id in seen:
-                raise FieldError(
-                    "allowed_masked_classes_ids", f"{category_id} is there twice"
-                )
-            seen.add(category_id)
+        ids = self.allowed_masked_classes_ids
+        for i, class_id in enumerate(ids):
+            path = f"allowed_masked_classes_ids[{i}]"
+            if class_id < 1:
+                raise FieldError(path, f"ids count from 1, got {class_id}")
+            if class_id in ids[:i]:
+                raise FieldError(path, f"{class_id} is there twice")
 
     def _check_network_type(self) -> None:
         kind = self.network_type

@@ -1,0 +1,121 @@
+"""Name or path, and overrides -> PipelineConfig."""
+
+import importlib.resources
+import re
+import warnings
+from collections.abc import Iterable
+from importlib.resources.abc import Traversable
+from pathlib import Path
+
+from deepmac.config.checks import check_together
+from deepmac.config.schema import PipelineConfig
+from deepmac.config.textproto import Document, read
+from deepmac.errors import ConfigError, did_you_mean, one_of
+
+_SUFFIX = ".config"
+
+
+class ConfigWarning(UserWarning):
+    """Something in a configuration that was left out of account on request."""
+
+
+def load_config(
+    name_or_path: str | Path,
+    overrides: Iterable[str] = (),
+    *,
+    lenient: bool = False,
+    cross_check: bool = True,
+) -> PipelineConfig:
+    """Reads a configuration.
+
+    Args:
+        name_or_path: a shipped configuration (see `config_names`; a suffix like `_tpu-32` and the
+            ending `.config` may be there) or a file.
+        overrides: `path.to.field=value`, applied in order; see `textproto.Document.override`.
+        lenient: skip fields that are not known, each with a ConfigWarning.
+        cross_check: check values of different messages against each other, such as the input size
+            against the depth of the backbone. Off for networks whose dimensions the caller
+            replaces.
+
+    Raises:
+        ConfigError: there is no such configuration, or something is wrong in it: one line with
+            the place, the field and what would be accepted.
+    """
+    document = open_config(name_or_path, overrides, lenient=lenient)
+    for ignored in document.ignored:
+        warnings.warn(f"{ignored}: not known, ignored", ConfigWarning, stacklevel=2)
+    return build_config(document, cross_check=cross_check)
+
+
+def open_config(
+    name_or_path: str | Path, overrides: Iterable[str] = (), *, lenient: bool = False
+) -> Document[PipelineConfig]:
+    """The first half of `load_config`: the file read, the overrides applied, nothing checked."""
+    text, source = _read_text(str(name_or_path))
+    document = read(text, PipelineConfig, source, lenient=lenient)
+    for assignment in overrides:
+        document.override(assignment)
+    return document
+
+
+def build_config(
+    document: Document[PipelineConfig], *, cross_check: bool = True
+) -> PipelineConfig:
+    """The second half of `load_config`: the values, checked."""
+    config = document.build()
+    if cross_check:
+        with document.located():
+            check_together(config)
+    return config
+
+
+def config_names() -> list[str]:
+    """The names of the shipped configurations."""
+    files = [f.name for f in _shipped().iterdir() if f.name.endswith(_SUFFIX)]
+    return sorted(f.removesuffix(_SUFFIX) for f in files)
+
+
+def read_text_file(path: Path) -> str:
+    """A text file's contents, without a byte order mark.
+
+    Raises:
+        ConfigError: it is missing, cannot be read, or is not UTF-8.
+    """
+    try:
+        return path.read_text(encoding="utf-8-sig")
+    except FileNotFoundError:
+        raise ConfigError(f"{path}: no such file") from None
+    except UnicodeDecodeError as e:
+        raise ConfigError(
+            f"{path}: not a text file: byte {e.start} is not UTF-8"
+        ) from None
+    except (OSError, ValueError) as e:
+        raise ConfigError(f"{path}: cannot read it: {getattr(e, 'strerror', e)}") from None
+
+
+def _read_text(name_or_path: str) -> tuple[str, str]:
+    """A configuration's text, and what to call it in errors."""
+    if _looks_like_path(name_or_path) or _is_file(name_or_path):
+        return read_text_file(Path(name_or_path)), name_or_path
+    name = re.sub(r"_tpu-\d+$", "", name_or_path.removesuffix(_SUFFIX))
+    names = config_names()
+    if name not in names:
+        hint = did_you_mean(name, names) or f"; there are {one_of(names)}"
+        raise ConfigError(
+            f"{name_or_path}: neither a file nor the name of a configuration{hint}"
+        )
+    file = _shipped() / f"{name}{_SUFFIX}"
+    return file.read_text(encoding="utf-8"), file.name
+
+
+def _looks_like_path(text: str) -> bool:
+    return "/" in text or "\\" in text
+
+
+def _shipped() -> Traversable:
+    """The folder of the shipped configurations."""
+    try:
+        return importlib.resources.files("deepmac.configs")
+    except ModuleNotFoundError:
+        # A bare checkout on the path: nothing maps deepmac.configs to the folder beside us.
+        return Path(__file__).resolve().parents[2] / "configs"
