@@ -42,17 +42,6 @@ def save(tmp_path):
     return save
 
 
-def write_flat(path: Path, arrays: dict[str, np.ndarray]) -> str:
-    """A checkpoint of these keys alone: no object graph."""
-    tf.raw_ops.SaveV2(
-        prefix=str(path),
-        tensor_names=list(arrays),
-        shape_and_slices=[""] * len(arrays),
-        tensors=list(arrays.values()),
-    )
-    return str(path)
-
-
 def network(prefix: str = "_feature_extractor/_network/") -> tf.Module:
     return tree({prefix + "output_conv/0/conv/kernel": values("k")})
 
@@ -89,7 +78,7 @@ def test_the_roots_of_other_files_are_accepted(save, root, below):
     assert checkpoint.step is None
 
 
-def test_names_come_from_the_graph_not_from_the_keys(tmp_path):
+def test_names_come_from_the_graph_not_from_the_keys(tmp_path, write_flat):
     # A SavedModel numbers the variables of a layer: the short way to them gives the key.
     graph = trackable_object_graph_pb2.TrackableObjectGraph()
     key = f"_model/_feature_extractor/variables/0{VALUE_SUFFIX}"
@@ -109,7 +98,7 @@ def test_names_come_from_the_graph_not_from_the_keys(tmp_path):
     np.testing.assert_array_equal(checkpoint.read(KERNEL), values("k"))
 
 
-def test_without_an_object_graph_the_keys_are_the_names(tmp_path):
+def test_without_an_object_graph_the_keys_are_the_names(tmp_path, write_flat):
     path = write_flat(
         tmp_path / "ckpt-7",
         {
@@ -147,7 +136,7 @@ def test_slots_of_a_real_optimizer_are_set_apart(save):
     assert checkpoint.aside["optimizer"] == 1
 
 
-def test_a_tensorflow_1_checkpoint_is_refused(tmp_path):
+def test_a_tensorflow_1_checkpoint_is_refused(tmp_path, write_flat):
     path = write_flat(tmp_path / "model.ckpt", {"Conv/weights": values("k")})
     with pytest.raises(CheckpointError, match=r"TensorFlow 1 .* 'Conv/weights'"):
         ReferenceCheckpoint(path)
@@ -182,7 +171,7 @@ def test_a_text_file_named_index_is_refused(tmp_path):
         ReferenceCheckpoint(str(tmp_path / "ckpt-1"))
 
 
-def test_a_damaged_graph_is_refused(tmp_path):
+def test_a_damaged_graph_is_refused(tmp_path, write_flat):
     path = write_flat(
         tmp_path / "ckpt-1",
         {

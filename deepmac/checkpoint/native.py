@@ -1,0 +1,142 @@
+"""Our own format: a Keras weights file (HDF5, no pickle) with an index of its variables.
+
+The index says which of our paths each array belongs to, so that a file can be compared with a model before anything is loaded. The file stays
+one that `keras.Model.load_weights` reads.
+"""
+
+import collections
+import contextlib
+import json
+import os
+from pathlib import Path
+from typing import Any
+
+import h5py
+import keras
+import numpy as np
+
+import deepmac
+from deepmac.checkpoint.names import reference_name
+from deepmac.checkpoint.reader import Stored
+from deepmac.errors import CheckpointError
+from deepmac.model.variables import named_variables
+
+SUFFIX = ".weights.h5"
+_INDEX = "deepmac_index"  # a dataset: attributes are limited to 64 KiB
+_FORMAT = 1
+
+
+def save_weights(model: keras.Model, path: str) -> None:
+    """Writes the weights of a model, whole or not at all.
+
+    Raises:
+        CheckpointError: the path does not end in `.weights.h5`, or cannot be written.
+    """
+    if not path.endswith(SUFFIX):
+        raise CheckpointError(
+            f"{path}: the name of a weights file must end in {SUFFIX}"
+        )
+    partial = Path(path.removesuffix(SUFFIX) + f".partial-{os.getpid()}{SUFFIX}")
+    try:
+        partial.parent.mkdir(parents=True, exist_ok=True)
+        model.save_weights(partial)
+        with h5py.File(partial, "r+") as file:
+            file[_INDEX] = json.dumps(_index(model, file))
+        partial.replace(path)
+    except OSError as e:
+        raise CheckpointError(f"{path}: cannot be written: {e.strerror or e}") from None
+    finally:
+        with contextlib.suppress(OSError):
+            partial.unlink()
+
+
+class NativeWeights:
+    """A weights file of ours, its values still in the file.
+
+    Attributes:
+        path: of the file.
+        variables: by reference name, as in `ReferenceCheckpoint`; by our path where the
+            reference has no such variable.
+    """
+
+    def __init__(self, path: str):
+        """Opens the file; reads its index, no value.
+
+        Raises:
+            CheckpointError: the file is damaged, or not one of ours.
+        """
+        self.path = path
+        try:
+            self._file: Any = h5py.File(path, "r")
+        except OSError as e:
+            raise CheckpointError(
+                f"{path}: damaged or cut off, HDF5 cannot open it ({_reason(e)})"
+            ) from None
+        if _INDEX not in self._file:
+            raise CheckpointError(
+                f"{path}: a weights file without deepmac's index; write it with "
+                f"deepmac.checkpoint.native.save_weights, or load it with Keras's load_weights"
+            )
+        index = json.loads(self._file[_INDEX][()])
+        if index["format"] > _FORMAT:
+            raise CheckpointError(
+                f"{path}: written by deepmac {index['version']} in format {index['format']}; "
+                f"this is deepmac {deepmac.__version__}, which reads up to format {_FORMAT}"
+            )
+        self.version: str = index["version"]
+        self.variables = {
+            reference_name(name) or name: Stored(
+                v["dataset"], tuple(v["shape"]), v["dtype"]
+            )
+            for name, v in index["variables"].items()
+        }
+
+    def read(self, name: str) -> np.ndarray:
+        """The value of a variable.
+
+        Raises:
+            CheckpointError: the file is damaged there.
+        """
+        try:
+            return self._file[self.variables[name].key][()]
+        except (OSError, KeyError) as e:
+            raise CheckpointError(
+                f"{self.path}: cannot read {name}; the file is damaged ({_reason(e)})"
+            ) from None
+
+
+def _index(model: keras.Model, file: Any) -> dict[str, Any]:
+    """Which of our paths each array of a file belongs to.
+
+    Where Keras puts a layer depends on attribute names, class names and their order, but it
+    notes the layer's name there, and these are unique.
+    """
+    places: dict[str, str] = {}
+
+    def note(place: str, item: Any) -> None:
+        if isinstance(item, h5py.Group) and "0" in item:
+            layer_name = str(item.attrs["name"])
+            if layer_name in places:
+                raise RuntimeError(f"two layers of the model are named {layer_name}")
+            places[layer_name] = place
+
+    file.visititems(note)
+    counts: collections.Counter[str] = collections.Counter()
+    variables = {}
+    for path, variable in named_variables(model).items():
+        layer_name = variable.path.split("/")[-2]
+        dataset = f"{places[layer_name]}/{counts[layer_name]}"
+        counts[layer_name] += 1
+        shape = file[dataset].shape
+        if shape != tuple(variable.shape):
+            raise RuntimeError(f"Keras has put something else than {path} at {dataset}")
+        variables[path] = {
+            "dataset": dataset,
+            "shape": list(shape),
+            "dtype": str(variable.dtype),
+        }
+    return {"format": _FORMAT, "version": deepmac.__version__, "variables": variables}
+
+
+def _reason(error: Exception) -> str:
+    return str(error).strip("'\"").splitlines()[0]
