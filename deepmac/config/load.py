@@ -1,6 +1,7 @@
 """Name or path, and overrides -> PipelineConfig."""
 
 import importlib.resources
+import os
 import re
 import warnings
 from collections.abc import Iterable
@@ -90,12 +91,14 @@ def read_text_file(path: Path) -> str:
             f"{path}: not a text file: byte {e.start} is not UTF-8"
         ) from None
     except (OSError, ValueError) as e:
-        raise ConfigError(f"{path}: cannot read it: {getattr(e, 'strerror', e)}") from None
+        raise ConfigError(
+            f"{path}: cannot read it: {getattr(e, 'strerror', e)}"
+        ) from None
 
 
 def _read_text(name_or_path: str) -> tuple[str, str]:
     """A configuration's text, and what to call it in errors."""
-    if _looks_like_path(name_or_path) or _is_file(name_or_path):
+    if _looks_like_path(name_or_path) or os.path.isfile(name_or_path):
         return read_text_file(Path(name_or_path)), name_or_path
     name = re.sub(r"_tpu-\d+$", "", name_or_path.removesuffix(_SUFFIX))
     names = config_names()
