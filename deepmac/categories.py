@@ -31,7 +31,7 @@ _COCO = """
 COCO_CATEGORIES: tuple[Category, ...] = tuple(
     Category(int(number), name)
     for number, name in (
-        entry.split(maxsplit=1) for entry in _COCO.replace("\n", " ").split(",")
+        entry.strip().split(maxsplit=1) for entry in _COCO.replace("\n", " ").split(",")
     )
 )
 

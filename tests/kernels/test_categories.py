@@ -41,3 +41,8 @@ def test_what_is_not_a_category_is_named(split, message):
 def test_voc_is_refused_where_no_category_has_a_voc_name():
     with pytest.raises(OptionError, match="no such category, it is not COCO"):
         parse_groups("voc", [Category(1, "widget")])
+
+
+def test_no_name_has_space_around_it():
+    # "toothbrush " once came from the last line of the table.
+    assert [c.name for c in COCO_CATEGORIES if c.name != c.name.strip()] == []
