@@ -248,13 +248,18 @@ class ConvBlock(keras.layers.Layer):
         relu: bool = True,
     ):
         super().__init__()
+        # A strided 1x1 convolution sees every other pixel. Spelt out, because the gradient that
+        # oneDNN has for it writes past its buffers (TensorFlow 2.21, small channel counts).
+        self.step = stride if kernel_size == 1 else 1
         # "same" would pad strided convolutions at the bottom right only
         self.padding = (kernel_size - 1) // 2 if stride > 1 else 0
-        self.conv = convolution(in_channels, channels, kernel_size, stride)
+        self.conv = convolution(in_channels, channels, kernel_size, stride // self.step)
         self.norm = batch_norm(channels)
         self.relu = relu
 
     def call(self, x, training=False):
+        if self.step > 1:
+            x = x[:, :: self.step, :: self.step]
         if self.padding:
             sides = (self.padding, self.padding)
             x = ops.pad(x, ((0, 0), sides, sides, (0, 0)))
