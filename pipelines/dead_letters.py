@@ -1,0 +1,89 @@
+"""Elements that failed: kept with stage and reason, counted at the end of the job."""
+
+import dataclasses
+from typing import TYPE_CHECKING
+
+from rich.console import Console
+from rich.table import Table
+
+from deepmac.instances import ImageId
+
+if TYPE_CHECKING:
+    from pipelines.units import Totals
+
+TOO_MANY_FAILED = 3
+"""Exit status of a job that finished with more failed images than `--max_failed_fraction`."""
+
+
+@dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
+class DeadLetter:
+    """An image or an annotation that did not make it, and why.
+
+    Attributes:
+        job, unit, stage: where it failed; the stage is a word such as `read` or `mask`.
+        image_id: None where the input does not say.
+        annotation_id: None if the whole image failed.
+        reason: a short stable name to count by, such as `image_missing`.
+        exception: type of the error.
+        message: the error in a sentence.
+    """
+
+    job: str
+    unit: str
+    stage: str
+    image_id: ImageId | None
+    annotation_id: int | str | None
+    reason: str
+    exception: str
+    message: str
+
+    def __post_init__(self) -> None:
+        # File names may hold bytes that are no Unicode; JSON cannot.
+        for name in ("image_id", "annotation_id", "message"):
+            value = getattr(self, name)
+            if isinstance(value, str):
+                clean = value.encode("utf-8", "backslashreplace").decode()
+                object.__setattr__(self, name, clean)
+
+
+def conclude(
+    totals: "Totals",
+    max_failed_fraction: float,
+    *,
+    out: str,
+    console: Console | None = None,
+) -> int:
+    """Prints what went in, came out and failed, and by which reason; returns the exit status.
+
+    Args:
+        totals: of the job.
+        max_failed_fraction: of the images; more than that is a failure of the job.
+        out: the output directory, named in the last line.
+        console: where to print; default standard output.
+    """
+    console = console or Console(highlight=False, soft_wrap=True)
+    if totals.reasons:
+        console.print(_table(totals.reasons))
+    counts = totals.counts
+    total, failed = counts.get("images_in", 0), counts.get("images_failed", 0)
+    console.print(
+        f"{total} images in, {counts.get('images_out', 0)} out, {failed} failed; "
+        f"{len(totals.units)} units ({totals.num_resumed} done before), "
+        f"{totals.seconds:.1f} s: {out}",
+        markup=False,
+    )
+    if total and failed / total > max_failed_fraction:
+        console.print(
+            f"{failed / total:.1%} of the images failed, more than "
+            f"--max_failed_fraction={max_failed_fraction:g}; see {out}/dead_letters.jsonl",
+            markup=False,
+        )
+        return TOO_MANY_FAILED
+    return 0
+
+
+def _table(reasons: dict[tuple[str, str], int]) -> Table:
+    table = Table("dead letters", "stage", "reason", title_justify="left")
+    for (stage, reason), number in sorted(reasons.items(), key=lambda r: -r[1]):
+        table.add_row(str(number), stage, reason)
+    return table

@@ -1,0 +1,272 @@
+"""The one place where a Beam pipeline is created and run."""
+
+import argparse
+import contextlib
+import logging
+import os
+import re
+import shlex
+import signal
+import sys
+import threading
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import apache_beam as beam
+import grpc
+import orjson
+from apache_beam.options.pipeline_options import (
+    PipelineOptions,
+    StandardOptions,
+    _BeamArgumentParser,  # the options classes accept no other parser
+)
+from apache_beam.portability import python_urns
+from apache_beam.runners.portability.fn_api_runner.fn_runner import FnApiRunner
+from apache_beam.runners.runner import PipelineResult, create_runner
+
+from deepmac.errors import DataError, DeepmacError, OptionError, did_you_mean, one_of
+from pipelines.progress import show_progress
+
+if TYPE_CHECKING:
+    from pipelines.units import Progress, Task
+
+_MARK = "deepmac unit stopped: "
+
+
+def parse_beam_args(beam_args: Sequence[str]) -> PipelineOptions:
+    """Beam's options, on `FnApiRunner` unless another runner is named.
+
+    Beam itself drops flags that it does not know and says so in a log line at most.
+
+    Raises:
+        OptionError: a flag is unknown (names the nearest) or has a bad value, or the runner is
+            unknown or one that gives wrong results.
+    """
+    parser = _Parser(allow_abbrev=False, add_help=False, usage=argparse.SUPPRESS)
+    for options_class in PipelineOptions.__subclasses__():
+        options_class._add_argparse_args(parser)
+    known, unknown = parser.parse_known_args(list(beam_args))
+    if unknown:
+        name = unknown[0].split("=")[0]
+        flags = [flag for action in parser._actions for flag in action.option_strings]
+        raise OptionError(
+            f"neither the job nor Apache Beam has an option '{name}'"
+            f"{did_you_mean(name, flags)}"
+        )
+    args = list(beam_args)
+    if known.runner is None:
+        # Beam's own default may fetch another engine from the network.
+        args.append("--runner=FnApiRunner")
+    if known.direct_num_workers != 1 and not _given(args, "--direct_running_mode"):
+        # Beam's default mode ignores the number of workers.
+        args.append("--direct_running_mode=multi_processing")
+    options = PipelineOptions(args)
+    _check_runner(options)
+    return options
+
+
+class _Parser(_BeamArgumentParser):
+    def error(self, message: str):
+        raise OptionError(f"Beam option: {message}")
+
+
+def _given(args: Sequence[str], flag: str) -> bool:
+    return any(arg.split("=")[0] == flag for arg in args)
+
+
+def _check_runner(options: PipelineOptions) -> None:
+    name = options.view_as(StandardOptions).runner
+    if name.split(".")[-1].lower() in ("dask", "daskrunner"):
+        raise OptionError(
+            f"--runner={name} is refused: Beam's Dask runner ends DONE with wrong results (it does "
+            f"not keep tagged outputs apart); use FnApiRunner, FlinkRunner, SparkRunner, "
+            f"PrismRunner or DataflowRunner"
+        )
+    try:
+        create_runner(name)
+    except ValueError:
+        known = StandardOptions.KNOWN_RUNNER_NAMES
+        hint = did_you_mean(name, known)
+        raise OptionError(
+            f"--runner: Beam has no runner '{name}'{hint or f'; it has {one_of(known)}'}"
+        ) from None
+    except (ImportError, AttributeError) as e:
+        raise OptionError(f"--runner={name}: {e}") from None
+
+
+def run_pipeline(
+    options: PipelineOptions,
+    build: Callable[[beam.Pipeline], None],
+    *,
+    verbose: bool = False,
+) -> PipelineResult:
+    """Builds the graph, runs it and waits for its end.
+
+    Raises:
+        DataError: a step stopped on something that the user can mend.
+    """
+    # Worker processes must not import a `pipelines` folder of the user's working directory.
+    os.environ["PYTHONSAFEPATH"] = "1"
+    with _quiet_logs(verbose):
+        try:
+            name = options.view_as(StandardOptions).runner
+            runner = _LocalRunner() if name == "FnApiRunner" else None
+            pipeline = beam.Pipeline(runner=runner, options=options)
+            build(pipeline)
+            result = pipeline.run()
+            result.wait_until_finish()
+            return result
+        except DeepmacError:
+            raise
+        except Exception as e:
+            if message := _user_message(str(e)):
+                raise DataError(message) from None
+            raise
+
+
+class _LocalRunner(FnApiRunner):
+    """Beam's runner for one machine, with worker processes that do not log on the terminal."""
+
+    def run_via_runner_api(self, pipeline_proto, options):
+        command = f"exec {shlex.quote(sys.executable)} -m pipelines.worker"
+        for environment in pipeline_proto.components.environments.values():
+            if environment.urn == python_urns.SUBPROCESS_SDK:
+                environment.payload = command.encode()
+        return super().run_via_runner_api(pipeline_proto, options)
+
+
+def run_tasks(
+    options: PipelineOptions,
+    task: "Task",
+    units: Sequence[tuple[str, int]],
+    *,
+    progress: "Progress",
+    verbose: bool = False,
+) -> None:
+    """Does units on Beam's workers: one call for each unit, nothing grouped or shuffled.
+
+    Args:
+        options: of Beam.
+        task: what to do with a unit; picklable.
+        units: names and numbers of items.
+        progress: shown while the job runs.
+        verbose: let Beam talk.
+    """
+
+    def build(pipeline: beam.Pipeline) -> None:
+        _ = (
+            pipeline
+            | "Units" >> beam.Create(units)
+            | "Do unit" >> beam.ParDo(_DoUnit(task))
+        )
+
+    def so_far() -> str:
+        progress.update()
+        return f"{progress.num_done} of {progress.num_units} units are done"
+
+    with _stop_at_once(so_far), show_progress(progress):
+        try:
+            run_pipeline(options, build, verbose=verbose)
+        except DataError as e:
+            raise DataError(
+                f"{e} ({so_far()}; the same command goes on from there)"
+            ) from None
+    progress.update()
+
+
+class _DoUnit(beam.DoFn):
+    """(unit name, number of items) -> nothing; the unit's files are its output."""
+
+    def __init__(self, task: "Task"):
+        self._task = task
+
+    def setup(self) -> None:
+        with _telling_why("setup"):
+            self._task.setup()
+
+    def process(self, element: tuple[str, int]) -> None:
+        name, num_items = element
+        with _telling_why(f"unit {name}"):
+            self._task.run(name, num_items)
+
+
+@contextlib.contextmanager
+def _telling_why(where: str) -> Iterator[None]:
+    """Marks the errors that are not bugs, so that the launcher finds them in any runner's text."""
+    try:
+        yield
+    except (DeepmacError, OSError, MemoryError) as e:
+        reason = str(e) if isinstance(e, DeepmacError) else f"{type(e).__name__}: {e}"
+        raise RuntimeError(_MARK + orjson.dumps(f"{where}: {reason}").decode()) from e
+
+
+def _user_message(text: str) -> str | None:
+    found = re.search(re.escape(_MARK) + r'("(?:[^"\\]|\\.)*")', text)
+    return orjson.loads(found[1]) if found else None
+
+
+@contextlib.contextmanager
+def _quiet_logs(verbose: bool) -> Iterator[None]:
+    """Hides what Beam logs; errors reach the user through exceptions."""
+    logger = logging.getLogger("apache_beam")
+    before = logger.level
+    logger.setLevel(logging.INFO if verbose else logging.CRITICAL)
+    try:
+        yield
+    finally:
+        logger.setLevel(before)
+
+
+@contextlib.contextmanager
+def _stop_at_once(progress: Callable[[], str]) -> Iterator[None]:
+    """On Ctrl-C, SIGTERM or the death of a worker: one line, no waiting for units in flight.
+
+    Beam waits for ever for a local worker process that was killed, and its threads would keep
+    ours alive until their units are done.
+    """
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+
+    def leave(reason: str, status: int) -> None:
+        threading.excepthook = lambda _: None
+        _kill_descendants(os.getpid())
+        print(
+            f"\n{reason}: {progress()}; the same command goes on from there",
+            file=sys.stderr,
+            flush=True,
+        )
+        os._exit(status)
+
+    def on_signal(signum: int, frame: object) -> None:
+        leave("interrupted", 128 + signum)
+
+    def on_thread_error(args: threading.ExceptHookArgs) -> None:
+        if str(args.exc_value).startswith("Worker subprocess exited"):
+            leave("a worker process died, perhaps for want of memory", 1)
+        if not isinstance(
+            args.exc_value, grpc.RpcError
+        ):  # the other end has gone: as above
+            excepthook(args)
+
+    excepthook = threading.excepthook
+    handlers = {n: signal.getsignal(n) for n in (signal.SIGINT, signal.SIGTERM)}
+    threading.excepthook = on_thread_error
+    for number in handlers:
+        signal.signal(number, on_signal)
+    try:
+        yield
+    finally:
+        threading.excepthook = excepthook
+        for number, handler in handlers.items():
+            signal.signal(number, handler)
+
+
+def _kill_descendants(process_id: int) -> None:
+    """Kills our worker processes (Linux; elsewhere they end when they miss the launcher)."""
+    for children in Path(f"/proc/{process_id}/task").glob("*/children"):
+        for child in map(int, children.read_text().split()):
+            _kill_descendants(child)
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(child, signal.SIGKILL)
