@@ -156,9 +156,9 @@ def _object(
     turn = rng.uniform(-kind.tilt, kind.tilt)
     size = stage.unit * np.exp(rng.uniform(*np.log(sizes)))
     centre = rng.uniform(0, (stage.width, stage.height)) if at is None else at
-    bend, phase = rng.normal(scale=0.06), rng.uniform(0, 2 * np.pi)
-    stretch = rng.choice([-1, 1]) * rng.uniform(0.85, 1.15)
-    skew = np.array([[stretch, 0.0], [rng.normal(scale=0.08), 1.0]])
+    bend, phase = rng.normal(scale=0.08), rng.uniform(0, 2 * np.pi)
+    stretch = rng.choice([-1, 1]) * rng.uniform(0.8, 1.25)
+    skew = np.array([[stretch, 0.0], [rng.normal(scale=0.1), 1.0]])
 
     def pose(outline: np.ndarray) -> np.ndarray:
         x, y = outline.T
