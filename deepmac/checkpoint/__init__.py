@@ -1,1 +1,5 @@
 """Reading reference checkpoints and our own weights."""
+
+from deepmac.backend import select_backend
+
+select_backend()

@@ -36,6 +36,7 @@ class Heads(keras.layers.Layer):
         embedding_kernel: tuple[int, int],
     ):
         super().__init__()
+        self.built = True
         center, boxes, mask = (
             config.object_center_params,
             config.object_detection_task,
@@ -93,6 +94,7 @@ class PredictionHead(keras.layers.Layer):
         bias_init: float = 0.0,
     ):
         super().__init__()
+        self.built = True
         self.convs = []
         for channels, kernel_size in zip(filters, kernel_sizes, strict=True):
             self.convs.append(convolution(in_channels, channels, kernel_size, bias=0.0))

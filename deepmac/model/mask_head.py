@@ -63,6 +63,7 @@ class HourglassMaskHead(keras.layers.Layer):
         self, spec: HourglassSpec, *, roi_channels: int, instance_channels: int
     ):
         super().__init__()
+        self.built = True
         self.use_instance_embedding = instance_channels > 0
         self.net = HourglassNetwork(
             spec, roi_channels + instance_channels, stem_stride=1

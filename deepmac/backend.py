@@ -1,0 +1,72 @@
+"""Which backend Keras runs on, and what is particular to it: compiling functions.
+
+The only module that knows one backend from another. The network itself is `keras.ops`.
+"""
+
+import importlib.util
+import os
+import sys
+from collections.abc import Callable
+from typing import Any
+
+from deepmac.errors import DeepmacError
+
+
+def select_backend() -> None:
+    """Has Keras run on JAX where TensorFlow, its default, is not installed.
+
+    Packages that import Keras call this first. A `KERAS_BACKEND` that is set is obeyed, and so is
+    a Keras that is already there.
+
+    Raises:
+        DeepmacError: there is no backend at all.
+    """
+    if "KERAS_BACKEND" in os.environ or "keras" in sys.modules or _has("tensorflow"):
+        return
+    if not _has("jax"):
+        raise DeepmacError(
+            "the network needs TensorFlow or JAX: pip install tensorflow (or jax)"
+        )
+    os.environ["KERAS_BACKEND"] = "jax"
+
+
+def compiled(function: Callable[..., Any], model: Any) -> Callable[..., Any]:
+    """A function that the backend compiles once for each combination of argument shapes.
+
+    Args:
+        function: of arrays to arrays (or tuples of them), in `keras.ops`, which uses the variables
+            of `model` without changing them.
+        model: a Keras model.
+
+    Returns:
+        The function of the same arguments, NumPy arrays or tensors.
+    """
+    import keras
+
+    backend = keras.config.backend()
+    if backend == "tensorflow":
+        import tensorflow as tf
+
+        return tf.function(function, autograph=False)
+    if backend == "jax":
+        return _compiled_by_jax(function, model)
+    return function
+
+
+def _compiled_by_jax(function: Callable[..., Any], model: Any) -> Callable[..., Any]:
+    import jax  # pyright: ignore[reportMissingImports]  (an extra)
+    import keras
+
+    variables = model.variables
+
+    # The weights are arguments: as constants of the program they would be there twice.
+    @jax.jit
+    def pure(values, *arguments):
+        with keras.StatelessScope(zip(variables, values, strict=True)):
+            return function(*arguments)
+
+    return lambda *arguments: pure([v.value for v in variables], *arguments)
+
+
+def _has(module: str) -> bool:
+    return importlib.util.find_spec(module) is not None
