@@ -1,0 +1,269 @@
+"""The DeepMAC network as a `MaskPredictor`: many images and boxes, few shapes, bounded memory.
+
+Each image passes the backbone once, however many boxes it has. What the boxes cut from its
+features is pooled over images into batches for the mask head. Everything that is compiled has one
+of a few shapes: images are grouped by their padded size, and batches are filled up.
+"""
+
+import functools
+import hashlib
+import itertools
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from deepmac.backend import compiled
+from deepmac.boxes import denormalise
+from deepmac.checkpoint.facts import infer_embedding_kernel
+from deepmac.checkpoint.load import load_weights, open_weights
+from deepmac.config.load import load_config
+from deepmac.config.printing import lines_of
+from deepmac.errors import CheckpointError, DataError
+from deepmac.instances import BoxMasks
+from deepmac.model.decode import STRIDE, boxes_in_image
+from deepmac.model.deepmac import DeepMAC, Embeddings
+from deepmac.model.hourglass import HourglassSpec
+from deepmac.model.preprocess import Geometry, resize_image
+from deepmac.model.tensors import ops
+from deepmac.model.variables import named_variables
+from deepmac.paste import mean_foreground
+from deepmac.predictors.inputs import check_boxes, check_image
+from deepmac.predictors.pool import MaskPool, chunks
+
+PIXELS_PER_BATCH = 4 * 512 * 512
+"""Padded input pixels in a call of the backbone, unless one image alone has more."""
+
+
+def open_deepmac(
+    name_or_path: str,
+    *,
+    checkpoint: str | None = None,
+    overrides: Iterable[str] = (),
+    random_weights: bool = False,
+    accept: Sequence[str] = (),
+    backbone: HourglassSpec | None = None,
+    reference_quirks: bool | None = None,
+) -> "DeepmacPredictor":
+    """The network of a configuration, with its weights. See `deepmac.load` for the arguments."""
+    config = load_config(name_or_path, overrides, cross_check=backbone is None)
+    build = functools.partial(
+        DeepMAC,
+        config.model.center_net,
+        backbone=backbone,
+        reference_quirks=reference_quirks,
+    )
+    if checkpoint is None:
+        if not random_weights:
+            raise CheckpointError(
+                f"{name_or_path}: no checkpoint is given, and without one there is nothing "
+                f"learnt to predict with; name one, such as path/to/ckpt-51"
+            )
+        return DeepmacPredictor(build())
+    weights = open_weights(checkpoint)
+    shapes = {name: stored.shape for name, stored in weights.variables.items()}
+    kernel = infer_embedding_kernel(shapes)
+    model = build(embedding_head_kernel=kernel) if kernel else build()
+    load_weights(model, weights, accept=accept)
+    return DeepmacPredictor(model)
+
+
+class DeepmacPredictor:
+    """See `deepmac.instances.MaskPredictor`.
+
+    Attributes:
+        model: the network.
+        can_detect: True.
+        in_image_frame: False: masks are in the frames of their boxes.
+    """
+
+    can_detect = True
+    in_image_frame = False
+
+    def __init__(
+        self,
+        model: DeepMAC,
+        *,
+        compile: Callable[[Callable, Any], Callable] = compiled,
+    ):
+        """A predictor with this network.
+
+        Args:
+            model: with its weights.
+            compile: makes the functions that are run from plain ones.
+        """
+        self.model = model
+        self._mask_size = model.config.deepmac_mask_estimation.mask_size
+        self._embed = compile(lambda images: model.embed(model.features(images)), model)
+        self._detect = compile(self._detect_and_embed, model)
+        self._cut = compile(lambda maps, boxes: model.cut(maps, boxes), model)
+        self._mask = compile(
+            lambda rois, instance: ops.sigmoid(model.mask_head(rois, instance)), model
+        )
+
+    @functools.cached_property
+    def fingerprint(self) -> str:
+        """Changes with the weights, and with the settings of the model."""
+        digest = hashlib.sha256(repr(self.model.reference_quirks).encode())
+        for line in lines_of(self.model.config, with_defaults=True):
+            digest.update(line.text.encode())
+        for path, variable in named_variables(self.model).items():
+            digest.update(path.encode())
+            digest.update(np.asarray(variable).tobytes())
+        return digest.hexdigest()
+
+    def __call__(
+        self, images: Sequence[np.ndarray], boxes: Sequence[np.ndarray] | None
+    ) -> list[BoxMasks]:
+        """Masks for the boxes of images, or for what the network detects there.
+
+        The score of a given box is the mean probability inside its mask, its category id -1.
+        A detection has the probability of its centre, and its class, counted from 1.
+
+        Args:
+            images: uint8 [H, W, 3] RGB each.
+            boxes: for each image [N, 4], (ymin, xmin, ymax, xmax) in its pixels; None: detect.
+
+        Raises:
+            DataError: an image or a box that cannot be used; says which.
+        """
+        for number, image in enumerate(images):
+            check_image(image, f"image {number}")
+        if boxes is None:
+            found = dict(self._detections(images))
+        else:
+            found = dict(self._given(images, boxes))
+        return [found[number] for number in range(len(images))]
+
+    def _given(
+        self, images: Sequence[np.ndarray], boxes: Sequence[np.ndarray]
+    ) -> Iterator[tuple[int, BoxMasks]]:
+        if len(boxes) != len(images):
+            raise DataError(f"{len(images)} images, but boxes for {len(boxes)}")
+        checked = []
+        for number, (image, given) in enumerate(zip(images, boxes, strict=True)):
+            height, width = image.shape[:2]
+            where = f"image {number}, boxes"
+            checked.append(check_boxes(given, height, width, where))
+        with_boxes = [number for number in range(len(images)) if len(checked[number])]
+        pool = MaskPool(self._mask, self._mask_size)
+        for batch in self._batches(images, with_boxes):
+            embeddings = self._embed(batch.inputs)
+            for row, number in enumerate(batch.numbers):
+                inside = _in_padded_input(
+                    checked[number], images[number], batch.sizes[row]
+                )
+                self._put(pool, number, _row(embeddings, row), inside)
+        masks = pool.finish()
+        for number, of_image in enumerate(checked):
+            probs = masks.get(number, pool.empty)
+            yield (
+                number,
+                BoxMasks(
+                    boxes=of_image.astype(np.float32),
+                    mask_probs=probs,
+                    scores=mean_foreground(probs),
+                    category_ids=np.full(len(of_image), -1, np.int32),
+                ),
+            )
+
+    def _detections(
+        self, images: Sequence[np.ndarray]
+    ) -> Iterator[tuple[int, BoxMasks]]:
+        pool = MaskPool(self._mask, self._mask_size)
+        found = {}
+        for batch in self._batches(images, range(len(images))):
+            true_shapes = np.array([size[:2] for size in batch.sizes], np.int32)
+            embeddings, *detected = self._detect(batch.inputs, true_shapes)
+            detected = [np.asarray(part) for part in detected]
+            for row, number in enumerate(batch.numbers):
+                inside, in_image, scores, class_indices = (d[row] for d in detected)
+                kept = scores > 0
+                self._put(pool, number, _row(embeddings, row), inside[kept])
+                pixels = denormalise(in_image[kept], *images[number].shape[:2])
+                found[number] = (pixels, scores[kept], class_indices[kept])
+        masks = pool.finish()
+        for number, (pixels, scores, class_indices) in found.items():
+            yield (
+                number,
+                BoxMasks(
+                    boxes=pixels.astype(np.float32),
+                    mask_probs=masks.get(number, pool.empty),
+                    scores=scores.astype(np.float32),
+                    category_ids=(class_indices + 1).astype(np.int32),
+                ),
+            )
+
+    def _detect_and_embed(self, images: Any, true_shapes: Any) -> tuple:
+        features = self.model.features(images)
+        found = self.model.detect(features, true_shapes)
+        in_image = boxes_in_image(found.boxes_cells, true_shapes)
+        embeddings = self.model.embed(features)
+        return embeddings, found.boxes_norm, in_image, found.scores, found.class_indices
+
+    def _put(
+        self, pool: MaskPool, number: int, embeddings: Embeddings, boxes: np.ndarray
+    ) -> None:
+        """Cuts the boxes [N, 4] of one image (fractions of its padded input) into the pool."""
+        for start, stop, size in chunks(len(boxes)):
+            filled = np.zeros((1, size, 4), np.float32)
+            filled[0, : stop - start] = boxes[start:stop]
+            rois, instance = self._cut(embeddings, filled)
+            pool.put(
+                number,
+                np.asarray(rois)[0, : stop - start],
+                np.asarray(instance)[0, : stop - start],
+            )
+
+    def _batches(
+        self, images: Sequence[np.ndarray], numbers: Iterable[int]
+    ) -> Iterator["_Batch"]:
+        """The inputs of the backbone: full batches of one size, and what is left one by one."""
+        waiting: dict[tuple[int, ...], list[tuple[int, np.ndarray, Geometry]]] = {}
+        for number in numbers:
+            pixels, size = resize_image(images[number], self.model.config.image_resizer)
+            self._check_size(number, size)
+            group = waiting.setdefault(pixels.shape, [])
+            group.append((number, pixels, size))
+            if len(group) >= max(1, PIXELS_PER_BATCH // pixels[..., 0].size):
+                yield _batch(group)
+                group.clear()
+        for image in itertools.chain.from_iterable(waiting.values()):
+            yield _batch([image])
+
+    def _check_size(self, number: int, size: Geometry) -> None:
+        divisor = STRIDE * self.model.backbone.spec.size_divisor
+        if size.padded_height % divisor or size.padded_width % divisor:
+            raise DataError(
+                f"image {number}: the resizer of the configuration makes it "
+                f"{size.padded_height} x {size.padded_width} pixels, the network takes multiples "
+                f"of {divisor}; use pad_to_max_dimension: true"
+            )
+
+
+class _Batch(NamedTuple):
+    """Images of one padded size: their numbers, float32 [B, H, W, 3], and their sizes."""
+
+    numbers: list[int]
+    inputs: np.ndarray
+    sizes: list[Geometry]
+
+
+def _batch(group: Sequence[tuple[int, np.ndarray, Geometry]]) -> _Batch:
+    numbers, pixels, sizes = zip(*group, strict=True)
+    return _Batch(list(numbers), np.stack(pixels), list(sizes))
+
+
+def _row(embeddings: Embeddings, row: int) -> Embeddings:
+    """The embeddings of one image of a batch: [1, h, w, channels] each."""
+    return Embeddings(*(part[row : row + 1] for part in embeddings))
+
+
+def _in_padded_input(
+    boxes: np.ndarray, image: np.ndarray, size: Geometry
+) -> np.ndarray:
+    """Boxes [N, 4] in pixels of an image as fractions of the padded input."""
+    height, width = image.shape[:2]
+    rows = size.height / (height * size.padded_height)
+    cols = size.width / (width * size.padded_width)
+    return boxes * [rows, cols, rows, cols]
