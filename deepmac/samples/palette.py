@@ -26,8 +26,8 @@ class Palette:
     """
 
     def __init__(self, rng: np.random.Generator):
-        # Hues of most things around us are warm; the rest may be anything.
-        hue = rng.normal(0.09, 0.06) if rng.random() < 0.45 else rng.random()
+        # Earth, leaves, water and sky more often than the rest of the circle.
+        hue = rng.normal((0.08, 0.08, 0.3, 0.57)[rng.integers(4)], 0.07)
         spread = (0.05, 0.15, 0.4)[rng.integers(3)]
         self._colours = [
             _rgb(

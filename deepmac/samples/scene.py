@@ -19,7 +19,7 @@ from deepmac.samples.textures import Material, Noise
 _NUM_OBJECTS = (9, 14)  # in a square picture; others have more in proportion
 _OBJECT_SIZE = (50, 112)  # the longer side of an object's extent
 _CROWD_SIZE = (20, 34)
-_MIN_VISIBLE = 0.45  # of every object's pixels inside the picture
+_MIN_VISIBLE = 0.55  # of every object's pixels inside the picture
 _MIN_PIXELS = 400  # visible of every object
 _MIN_INSIDE = 0.75  # of each side of an object's extent
 _TRIES = 10  # places tried for one object
