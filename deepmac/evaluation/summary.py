@@ -1,0 +1,164 @@
+"""Curves -> the COCO numbers: of all categories, of groups of them, of each."""
+
+import dataclasses
+import math
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+
+from deepmac.evaluation.accumulate import Curves, Partial
+from deepmac.evaluation.parameters import COCO_AREAS, Parameters, Scope
+
+
+@dataclasses.dataclass(frozen=True, slots=True, eq=False)
+class Evaluation:
+    """The outcome of an evaluation.
+
+    Attributes:
+        parameters, scope: what was evaluated.
+        curves: precision, recall and scores as in pycocotools.
+        partial: the merged state behind them.
+    """
+
+    parameters: Parameters
+    scope: Scope
+    curves: Curves
+    partial: Partial
+
+    @property
+    def stats(self) -> dict[str, float]:
+        """The COCO numbers over all categories (see `coco_stats`)."""
+        return coco_stats(self.curves, self.parameters)
+
+    def stats_of(self, category_ids: Iterable[Any]) -> dict[str, float]:
+        """The same over some categories."""
+        return coco_stats(self.curves, self.parameters, self._columns(category_ids))
+
+    def mean_iou_at_given_boxes(
+        self, category_ids: Iterable[Any] | None = None
+    ) -> float | None:
+        """Mean IoU of the annotations' masks and those predicted for their boxes.
+
+        Over the annotations that are no crowds; one that no prediction carries the id of counts
+        as 0. None where there is no such annotation, where boxes are evaluated, or where no
+        prediction of the whole evaluation carries an id.
+        """
+        if not self.partial.counts["predictions_for_given_boxes"]:
+            return None
+        category, iou = self.given_box_ious()
+        if category_ids is not None:
+            iou = iou[np.isin(category, self._columns(category_ids))]
+        # The exactly rounded sum does not depend on the order of the images.
+        return math.fsum(np.nan_to_num(iou)) / len(iou) if len(iou) else None
+
+    def given_box_ious(self) -> tuple[np.ndarray, np.ndarray]:
+        """Every annotation with a mask that is no crowd, in the order of the ground truth.
+
+        Returns:
+            int64 [N], position of its category; float64 [N], IoU, NaN without a prediction.
+        """
+        return self._given()[1:]
+
+    def annotations_without_prediction(self) -> np.ndarray:
+        """Numbers (`GroundTruth.ordinal`) of the annotations that no prediction was made for."""
+        ordinal, _, iou = self._given()
+        return ordinal[np.isnan(iou)]
+
+    def _given(self) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        partial = self.partial
+        order = np.argsort(partial.truth_ordinal)
+        ordinal = partial.truth_ordinal[order].astype(np.int64)
+        iou = np.full(len(ordinal), np.nan)
+        iou[np.searchsorted(ordinal, partial.given_ordinal)] = partial.given_iou
+        return ordinal, partial.truth_category[order].astype(np.int64), iou
+
+    def _columns(self, category_ids: Iterable[Any]) -> np.ndarray:
+        index = self.scope.category_index
+        return np.array(sorted(index[c] for c in category_ids), np.int64)
+
+
+def coco_stats(
+    curves: Curves, parameters: Parameters, categories: np.ndarray | None = None
+) -> dict[str, float]:
+    """The COCO numbers by name, equal to the reference bit by bit; -1 where there is nothing.
+
+    With three limits the first twelve are the reference's `stats`, in its order. `AP` looks for a
+    limit of 100 literally; where it is not among the limits, `AP@N` has the value at the largest,
+    N. The other precisions are at the third limit, or the last of fewer. Area ranges of other
+    names than COCO's give `AP_name` and `AR_name`.
+
+    Args:
+        curves: of all categories.
+        parameters: of the evaluation.
+        categories: int [..], positions of those to average over, ascending; None: all.
+    """
+    if categories is not None:
+        curves = Curves(
+            curves.precision[:, :, categories],
+            curves.recall[:, categories],
+            curves.scores[:, :, categories],
+        )
+    limits = parameters.max_dets
+    limit = limits[:3][-1]
+
+    def precision(limit: int, area: str = "all", iou: float | None = None) -> float:
+        return _mean(_select(curves.precision, parameters, limit, area, iou))
+
+    def recall(limit: int, area: str = "all") -> float:
+        return _mean(_select(curves.recall, parameters, limit, area))
+
+    stats = {
+        "AP": precision(100),
+        "AP50": precision(limit, iou=0.5),
+        "AP75": precision(limit, iou=0.75),
+        "APs": precision(limit, "small"),
+        "APm": precision(limit, "medium"),
+        "APl": precision(limit, "large"),
+        **{f"AR{n}": recall(n) for n in limits[:3]},
+        "ARs": recall(limit, "small"),
+        "ARm": recall(limit, "medium"),
+        "ARl": recall(limit, "large"),
+    }
+    if 100 not in limits:
+        stats[f"AP@{limits[-1]}"] = precision(limits[-1])
+    for label in _own_labels(parameters):
+        stats[f"AP_{label}"] = precision(limit, label)
+        stats[f"AR_{label}"] = recall(limit, label)
+    return stats
+
+
+def _own_labels(parameters: Parameters) -> Sequence[str]:
+    known = {a.label for a in COCO_AREAS}
+    return [a.label for a in parameters.area_ranges if a.label not in known]
+
+
+def _select(
+    array: np.ndarray,
+    parameters: Parameters,
+    limit: int,
+    area: str,
+    iou: float | None = None,
+) -> np.ndarray:
+    """The entries of one limit and area range, of all thresholds or one, in their own order."""
+    areas = [i for i, a in enumerate(parameters.area_ranges) if a.label == area]
+    limits = [i for i, n in enumerate(parameters.max_dets) if n == limit]
+    if iou is not None:
+        array = array[[i for i, t in enumerate(parameters.iou_thresholds) if t == iou]]
+    if not areas or not limits:
+        return array[..., :0, :0]
+    return array[..., areas[0], limits[0]]
+
+
+def _mean(entries: np.ndarray) -> float:
+    """Mean of the entries above -1, -1 if there are none.
+
+    One sum over all of them: averaging the averages of categories gives other last bits.
+    """
+    entries = entries[entries > -1]
+    return float(np.mean(entries)) if entries.size else -1.0
+
+
+def group_of(category_id: Any, groups: Mapping[str, Iterable[Any]]) -> str | None:
+    """Name of the first group that a category belongs to."""
+    return next((name for name, ids in groups.items() if category_id in ids), None)

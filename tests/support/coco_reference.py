@@ -1,0 +1,85 @@
+"""pycocotools, and our evaluation, called in the same way on the same plain values."""
+
+import contextlib
+import copy
+import dataclasses
+import io
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+from pycocotools.coco import COCO
+from pycocotools.cocoeval import COCOeval
+
+from deepmac.evaluation.detections import form_of, read_detections
+from deepmac.evaluation.engine import evaluate
+from deepmac.evaluation.ground_truth import read_ground_truth, read_scope
+from deepmac.evaluation.parameters import Parameters
+from deepmac.evaluation.summary import Evaluation
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Case:
+    """A ground truth, results, and how to evaluate them."""
+
+    truth: dict[str, Any]
+    results: list[dict[str, Any]]
+    parameters: Parameters = dataclasses.field(default_factory=Parameters)
+    image_ids: Sequence[Any] | None = None
+    category_ids: Sequence[Any] | None = None
+
+    def of_type(self, iou_type: str) -> "Case":
+        parameters = dataclasses.replace(self.parameters, iou_type=iou_type)
+        return dataclasses.replace(self, parameters=parameters)
+
+
+def run_reference(case: Case) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
+    """Precision, recall, scores and stats of pycocotools."""
+    parameters = case.parameters
+    with contextlib.redirect_stdout(io.StringIO()):
+        truth = COCO()
+        truth.dataset = copy.deepcopy(case.truth)
+        truth.createIndex()
+        results = truth.loadRes(copy.deepcopy(case.results))
+        run = COCOeval(truth, results, parameters.iou_type)
+        run.params.iouThrs = np.array(parameters.iou_thresholds)
+        run.params.recThrs = np.array(parameters.recall_thresholds)
+        run.params.maxDets = list(parameters.max_dets)
+        run.params.areaRng = [[a.low, a.high] for a in parameters.area_ranges]
+        run.params.areaRngLbl = [a.label for a in parameters.area_ranges]
+        run.params.useCats = int(parameters.use_categories)
+        if case.image_ids is not None:
+            run.params.imgIds = list(case.image_ids)
+        if case.category_ids is not None:
+            run.params.catIds = sorted(case.category_ids)
+        run.evaluate()
+        run.accumulate()
+        run.summarize()
+    return run.eval["precision"], run.eval["recall"], run.eval["scores"], run.stats
+
+
+def run_ours(case: Case) -> Evaluation:
+    """Our evaluation, in this process."""
+    return evaluate(*read_case(case))
+
+
+def read_case(case: Case):
+    """The arguments of `engine.evaluate`."""
+    parameters = case.parameters
+    known = read_scope(case.truth, parameters, "truth")
+    scope = known.restricted(case.image_ids, case.category_ids)
+    truth, counts = read_ground_truth(case.truth, parameters, "truth", scope)
+    form = form_of(case.results[0], "result 0") if case.results else "mask"
+    detections, more = read_detections(
+        case.results, scope, known, parameters, form, lambda i: f"result {i}"
+    )
+    return truth, detections, parameters, counts + more
+
+
+def assert_equal(evaluation: Evaluation, reference: tuple[np.ndarray, ...]) -> None:
+    """Every array equal with `==`, and the twelve numbers too."""
+    precision, recall, scores, stats = reference
+    np.testing.assert_array_equal(evaluation.curves.precision, precision, strict=True)
+    np.testing.assert_array_equal(evaluation.curves.recall, recall, strict=True)
+    np.testing.assert_array_equal(evaluation.curves.scores, scores, strict=True)
+    assert list(evaluation.stats.values())[:12] == stats.tolist()
