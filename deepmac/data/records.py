@@ -1,0 +1,256 @@
+"""Example <-> tf.Example bytes. The only module that knows feature keys.
+
+What is written, the reader of TensorFlow's Object Detection API and that of the Model Garden both
+understand: category names and ids, 0/1 mask PNGs, every list of objects present though it may be
+empty. What either of their writers writes can be read.
+"""
+
+import hashlib
+from collections.abc import Mapping, Sequence
+from typing import Any, TypeVar
+
+import numpy as np
+
+from deepmac.data import tf_example
+from deepmac.data.image_header import read_header
+from deepmac.data.mask_png import blank_mask_png, decode_mask_png, encode_mask_png
+from deepmac.errors import DataError, did_you_mean
+from deepmac.instances import RLE, Example, ImageId, Instance
+from deepmac.masks import encode_rle
+
+_HEIGHT, _WIDTH = "image/height", "image/width"
+_FILE_NAME, _SOURCE_ID = "image/filename", "image/source_id"
+_ENCODED, _FORMAT, _SHA256 = "image/encoded", "image/format", "image/key/sha256"
+_SIDES = tuple(f"image/object/bbox/{side}" for side in ("ymin", "xmin", "ymax", "xmax"))
+_NAME, _LABEL = "image/object/class/text", "image/object/class/label"
+_CROWD, _AREA = "image/object/is_crowd", "image/object/area"
+_ANNOTATION_ID = "image/object/annotation_id"
+_MASK, _MASK_WEIGHT = "image/object/mask", "image/object/mask/weight"
+
+_NO_ID = -1  # stored for an annotation without an id
+
+
+def encode_example(
+    example: Example, category_names: Mapping[int, str], *, with_masks: bool = True
+) -> bytes:
+    """An image with its instances as a tf.Example.
+
+    Args:
+        example: with its encoded image. An instance without a mask gets a blank one of weight 0,
+            so that masks and boxes stay side by side.
+        category_names: of the ids that the instances have.
+        with_masks: store masks and their weights at all.
+
+    Raises:
+        DataError: the encoded image is neither JPEG nor PNG.
+    """
+    encoded = example.encoded
+    if encoded is None:
+        raise DataError(f"image {example.image_id!r} has no encoded bytes to store")
+    height, width, instances = example.height, example.width, example.instances
+    boxes = np.array([i.box for i in instances], np.float64).reshape(-1, 4)
+    fractions = boxes / [height, width, height, width]
+    features: dict[str, tf_example.Feature] = {
+        _HEIGHT: _integers([height]),
+        _WIDTH: _integers([width]),
+        _FILE_NAME: [example.file_name.encode("utf-8", "surrogateescape")],
+        _SOURCE_ID: [str(example.image_id).encode()],
+        _SHA256: [hashlib.sha256(encoded).hexdigest().encode()],
+        _ENCODED: [encoded],
+        _FORMAT: [read_header(encoded).format.encode()],
+        _NAME: [category_names[i.category_id].encode() for i in instances],
+        _LABEL: _integers([i.category_id for i in instances]),
+        _CROWD: _integers([i.is_crowd for i in instances]),
+        _AREA: np.array([i.area for i in instances], np.float32),
+        _ANNOTATION_ID: _integers(
+            [_NO_ID if i.annotation_id is None else i.annotation_id for i in instances]
+        ),
+    }
+    features.update(zip(_SIDES, fractions.T, strict=True))
+    if with_masks:
+        blank = blank_mask_png(height, width)
+        rles = [i.mask_rle for i in instances]
+        features[_MASK] = [encode_mask_png(r) if r else blank for r in rles]
+        features[_MASK_WEIGHT] = np.array(
+            [i.mask_weight if i.mask_rle else 0 for i in instances], np.float32
+        )
+    return tf_example.encode(features)
+
+
+def decode_example(
+    data: bytes,
+    *,
+    category_ids: Mapping[str, int] | None = None,
+    with_masks: bool = True,
+) -> Example:
+    """The image and instances of a tf.Example, of ours or one of the reference writers.
+
+    Boxes and areas are what float32 leaves of them. The category is that of `class/label`; where
+    that is missing, that of `class/text`. What is missing otherwise: height and width come from
+    the image, the area from the box, the id from the file name or the bytes; nothing is a crowd.
+
+    Args:
+        data: the record.
+        category_ids: name -> id, for records that hold names alone.
+        with_masks: decode the masks. Without, `mask_rle` is None but `mask_weight` is as stored.
+
+    Raises:
+        DataError: not a tf.Example of an image, or lists of different lengths, or names without
+            `category_ids`.
+    """
+    features = tf_example.decode(data)
+    encoded = _first(_texts(features, _ENCODED), b"")
+    height = int(_first(_numbers(features, _HEIGHT), 0))
+    width = int(_first(_numbers(features, _WIDTH), 0))
+    if height <= 0 or width <= 0:
+        header = read_header(encoded)
+        height, width = header.height, header.width
+    boxes = _boxes(features) * np.array([height, width, height, width])
+    num = len(boxes)
+    sizes = (boxes[:, 2] - boxes[:, 0]) * (boxes[:, 3] - boxes[:, 1])
+    file_name = _first(_texts(features, _FILE_NAME), b"")
+    categories = _categories(features, num, category_ids)
+    areas = _aligned(_numbers(features, _AREA), _AREA, sizes.tolist())
+    crowds = _aligned(_numbers(features, _CROWD), _CROWD, [0] * num)
+    ids = _aligned(_numbers(features, _ANNOTATION_ID), _ANNOTATION_ID, [_NO_ID] * num)
+    rles, weights = _masks(features, num, height, width, with_masks)
+    return Example(
+        image_id=_image_id(
+            _first(_texts(features, _SOURCE_ID), b""), file_name, encoded
+        ),
+        file_name=file_name.decode("utf-8", "surrogateescape"),
+        height=height,
+        width=width,
+        encoded=encoded,
+        instances=tuple(
+            Instance(
+                box=tuple(box),
+                category_id=int(categories[n]),
+                annotation_id=None if ids[n] == _NO_ID else int(ids[n]),
+                area=float(areas[n]),
+                is_crowd=bool(crowds[n]),
+                mask_rle=rles[n],
+                mask_weight=float(weights[n]),
+            )
+            for n, box in enumerate(boxes.tolist())
+        ),
+    )
+
+
+def image_id_from_text(text: str) -> ImageId:
+    """An image id as it is compared: text that is the decimal form of a number is that number."""
+    try:
+        number = int(text)
+    except ValueError:
+        return text
+    return number if str(number) == text else text
+
+
+_Features = Mapping[str, tf_example.Feature]
+
+
+def _boxes(features: _Features) -> np.ndarray:
+    """float64 [n, 4], fractions of the image."""
+    sides = [_numbers(features, side) for side in _SIDES]
+    if len({len(side) for side in sides}) > 1:
+        lengths = ", ".join(str(len(side)) for side in sides)
+        raise DataError(f"the four sides of the boxes are {lengths} in number")
+    return np.array(sides, np.float64).T.reshape(-1, 4)
+
+
+def _categories(
+    features: _Features, num: int, category_ids: Mapping[str, int] | None
+) -> list[int]:
+    if labels := _numbers(features, _LABEL):
+        return _aligned(labels, _LABEL, [0] * num)
+    texts = _aligned(_texts(features, _NAME), _NAME, [b""] * num)
+    names = [text.decode("utf-8", "replace") for text in texts]
+    if names and category_ids is None:
+        raise DataError(
+            f"the record holds category names (such as '{names[0]}') but no ids, as the Object "
+            f"Detection API writes it; a label map or manifest.json must give the ids"
+        )
+    known = category_ids or {}
+    for name in names:
+        if name not in known:
+            raise DataError(f"unknown category '{name}'{did_you_mean(name, known)}")
+    return [known[name] for name in names]
+
+
+def _masks(
+    features: _Features, num: int, height: int, width: int, with_masks: bool
+) -> tuple[list[RLE | None], list[float]]:
+    stored = features.get(_MASK, ())
+    if not len(stored):
+        return [None] * num, [0.0] * num
+    weights = _aligned(_numbers(features, _MASK_WEIGHT), _MASK_WEIGHT, [1.0] * num)
+    if not with_masks:
+        return [None] * num, weights
+    rles: list[RLE | None] = [None] * num
+    if isinstance(
+        stored, np.ndarray
+    ):  # numbers: the older of the reference's two forms
+        if stored.size != num * height * width:
+            raise DataError(
+                f"{stored.size} mask numbers for {num} boxes of {height} x {width} pixels"
+            )
+        pixels = stored.reshape(num, height, width) > 0
+        rles = [
+            encode_rle(p) if w > 0 else None
+            for p, w in zip(pixels, weights, strict=True)
+        ]
+    else:
+        pngs = _aligned(list(stored), _MASK, [b""] * num)
+        rles = [
+            decode_mask_png(p) if w > 0 else None
+            for p, w in zip(pngs, weights, strict=True)
+        ]
+    for rle in filter(None, rles):
+        if rle["size"] != [height, width]:
+            raise DataError(
+                f"a mask of {rle['size']} pixels in an image of {height} x {width}"
+            )
+    return rles, weights
+
+
+def _image_id(source_id: bytes, file_name: bytes, encoded: bytes) -> ImageId:
+    text = (source_id or file_name).decode("utf-8", "surrogateescape")
+    return image_id_from_text(text) if text else hashlib.sha256(encoded).hexdigest()
+
+
+def _integers(values: Sequence[int]) -> np.ndarray:
+    return np.array(values, np.int64)
+
+
+def _numbers(features: _Features, key: str) -> list[Any]:
+    values = features.get(key, ())
+    if isinstance(values, np.ndarray):
+        return values.tolist()
+    if len(values):
+        raise DataError(f"'{key}' holds bytes where numbers belong")
+    return []
+
+
+def _texts(features: _Features, key: str) -> list[bytes]:
+    values = features.get(key, ())
+    if not isinstance(values, np.ndarray):
+        return list(values)
+    if len(values):
+        raise DataError(f"'{key}' holds numbers where bytes belong")
+    return []
+
+
+_T = TypeVar("_T")
+
+
+def _first(values: list[_T], default: _T) -> _T:
+    return values[0] if values else default
+
+
+def _aligned(values: list[_T], key: str, default: list[_T]) -> list[_T]:
+    """The values of all objects; where the feature is missing, the default."""
+    if not values:
+        return default
+    if len(values) != len(default):
+        raise DataError(f"'{key}' has {len(values)} values for {len(default)} boxes")
+    return values

@@ -1,0 +1,82 @@
+"""TFRecord framing: each record with its length and two checksums.
+
+A record is its length (uint64, little endian), the masked CRC-32C of those 8 bytes, the data, and
+the masked CRC-32C of the data.
+"""
+
+import struct
+from collections.abc import Iterator
+from typing import BinaryIO
+
+import google_crc32c
+
+from deepmac.errors import DataError
+
+_HEADER = struct.Struct("<QI")
+_FOOTER = struct.Struct("<I")
+
+
+def frame(data: bytes) -> bytes:
+    """A record as it stands in the file."""
+    length = len(data).to_bytes(8, "little")
+    return b"".join(
+        (
+            length,
+            _FOOTER.pack(_masked_crc(length)),
+            data,
+            _FOOTER.pack(_masked_crc(data)),
+        )
+    )
+
+
+def read_frames(file: BinaryIO, where: str) -> Iterator[tuple[int, bytes]]:
+    """The records of a file with the byte offset at which each begins.
+
+    Args:
+        file: at its beginning.
+        where: name of the file, for errors.
+
+    Raises:
+        DataError: a checksum differs or the file ends within a record; names the record.
+    """
+    offset = 0
+    for index in range(1 << 62):
+        data = _read_frame(file, f"{where}: record {index} at byte {offset}")
+        if data is None:
+            return
+        yield offset, data
+        offset += _HEADER.size + len(data) + _FOOTER.size
+
+
+def read_frame_at(file: BinaryIO, offset: int, where: str) -> bytes:
+    """The one record that begins at a byte offset."""
+    file.seek(offset)
+    data = _read_frame(file, f"{where}: record at byte {offset}")
+    if data is None:
+        raise DataError(f"{where}: no record at byte {offset}, the file ends before")
+    return data
+
+
+def _read_frame(file: BinaryIO, where: str) -> bytes | None:
+    header = file.read(_HEADER.size)
+    if not header:
+        return None
+    if len(header) < _HEADER.size:
+        raise DataError(f"{where}: the file ends within the record")
+    length, length_crc = _HEADER.unpack(header)
+    if _masked_crc(header[:8]) != length_crc:
+        raise DataError(
+            f"{where}: the checksum of its length differs: damaged, or no TFRecord"
+        )
+    data = file.read(length)
+    footer = file.read(_FOOTER.size)
+    if len(data) < length or len(footer) < _FOOTER.size:
+        raise DataError(f"{where}: the file ends within the record")
+    if _masked_crc(data) != _FOOTER.unpack(footer)[0]:
+        raise DataError(f"{where}: the checksum of its data differs: damaged")
+    return data
+
+
+def _masked_crc(data: bytes) -> int:
+    crc = google_crc32c.value(data)
+    return ((crc >> 15 | crc << 17) + 0xA282EAD8) & 0xFFFFFFFF
