@@ -1,13 +1,25 @@
 """Parse errors, in our words: the field, what it takes, what was probably meant."""
 
+import difflib
 import enum
 import re
 
 from google.protobuf import text_format
 
 from deepmac.config.message import Field, FieldError, Message, fields_of, spellings_of
-from deepmac.config.places import Entry
+from deepmac.config.places import Entry, Place
 from deepmac.errors import did_you_mean, one_of
+
+
+def place_of(error: text_format.ParseError, entries: list[Entry]) -> Place:
+    """Line and column of a parse error."""
+    line, column = error.GetLine(), error.GetColumn()
+    if line is not None and column is not None:
+        return line, column
+    # Inside a field that is skipped the parser names the token and not the place.
+    token = str(error).removeprefix("Invalid field value: ")
+    skipped = (e for e in entries if e.field is None and e.value == token)
+    return next((e.value_at for e in skipped), (1, 1))
 
 
 def explain(
@@ -93,20 +105,25 @@ def unknown_field(
     path = ".".join([*parents, name])
     if name in cls.refused:
         return FieldError(path, cls.refused[name])
-    hint = did_you_mean(name, spellings_of(cls))
-    if not hint:
-        elsewhere = _paths_to(name, root)
-        hint = f"; did you mean '{elsewhere[0]}'?" if elsewhere else ""
+    hint = did_you_mean(name, spellings_of(cls)) or _did_you_mean_elsewhere(name, root)
     return FieldError(path, f"no such field{hint}")
 
 
-def _paths_to(name: str, cls: type[Message], prefix: str = "") -> list[str]:
-    """The paths of all fields of a name below a message class."""
-    found = []
+def _did_you_mean_elsewhere(name: str, root: type[Message]) -> str:
+    """As `did_you_mean`, among the fields of all messages: people forget the path before a name."""
+    paths = _paths_by_name(root)
+    # Among so many names a weak likeness means nothing.
+    close = difflib.get_close_matches(name, paths, n=1, cutoff=0.8)
+    return f"; did you mean '{paths[close[0]]}'?" if close else ""
+
+
+def _paths_by_name(cls: type[Message], prefix: str = "") -> dict[str, str]:
+    """The last name of every path below a message class -> the first such path."""
+    paths: dict[str, str] = {}
     for field in fields_of(cls):
         path = prefix + field.name
-        if field.name == name:
-            found.append(path)
+        paths.setdefault(field.name, path)
         if field.is_message:
-            found += _paths_to(name, field.kind, f"{path}.")
-    return found
+            element = path if field.shape == "one" else f"{path}[0]"
+            paths = _paths_by_name(field.kind, f"{element}.") | paths
+    return paths

@@ -20,7 +20,7 @@ import math
 import types
 import typing
 from collections.abc import Mapping
-from typing import Annotated, Any, ClassVar, Self, TypeVar
+from typing import Annotated, Any, ClassVar, TypeVar
 
 from deepmac.errors import ConfigError
 
@@ -121,9 +121,13 @@ class Message:
         members = (getattr(self, f.name) for f in fields_of(type(self)) if f.is_one_of)
         return next(m for m in members if m is not None)
 
-    def replace(self, **changes: Any) -> Self:
-        """A copy with other values, checked like a new one."""
-        return dataclasses.replace(self, **changes)
+    def spelling_of(self, field: "Field") -> str:
+        """The name that a field was set under; its own when it was not set."""
+        spellings = [
+            field.name,
+            *(a for a, n in self.aliases.items() if n == field.name),
+        ]
+        return next((s for s in spellings if s in self.set_fields), field.name)
 
     def require(self, field: str, ok: bool, what: str) -> None:
         """Raises a FieldError, `field: what, got VALUE`, unless `ok`."""

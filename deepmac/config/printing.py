@@ -46,9 +46,9 @@ def lines_of(
         indent: stands before each line.
     """
     for field in fields_of(type(value)):
-        name, is_set = _spelling(value, field)
+        name = value.spelling_of(field)
         content = getattr(value, field.name)
-        written = is_set or content != field.default
+        written = name in value.set_fields or content != field.default
         if written or (with_defaults and content is not None):
             for line in _field_lines(field, name, content, with_defaults, indent):
                 yield line if written else Line(line.text, is_default=True)
@@ -57,15 +57,6 @@ def lines_of(
 def quote(text: str) -> str:
     """Text as a text proto has it: in quotes, special characters escaped."""
     return f'"{text_encoding.CEscape(text.encode(), True)}"'
-
-
-def _spelling(value: Message, field: Field) -> tuple[str, bool]:
-    """The name to print a field under, and whether it was set."""
-    aliases = [a for a, name in value.aliases.items() if name == field.name]
-    for name in (field.name, *aliases):
-        if name in value.set_fields:
-            return name, True
-    return field.name, False
 
 
 def _field_lines(

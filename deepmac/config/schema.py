@@ -509,7 +509,7 @@ class CenterNetConfig(Message):
     deepmac_mask_estimation: MaskHeadConfig
     use_depthwise: Annotated[
         bool,
-        Unused("without effect beside deepmac_mask_estimation, as in the reference"),
+        Unused("it has no effect beside deepmac_mask_estimation, as in the reference"),
     ] = False
     compute_heatmap_sparse: Annotated[
         bool, Unused("asks for another way to the same heatmap")

@@ -16,7 +16,7 @@ from typing import Any, Generic, TypeVar
 from google.protobuf import text_format
 
 from deepmac.config.descriptors import protobuf_class
-from deepmac.config.explain import explain, syntax, unknown_field
+from deepmac.config.explain import explain, place_of, syntax, unknown_field
 from deepmac.config.message import Field, FieldError, Message, fields_of, spellings_of
 from deepmac.config.places import Entry, read_entries
 from deepmac.config.printing import quote
@@ -42,10 +42,10 @@ class Document(Generic[M]):
         for entry in entries:
             line, column = entry.name_at if _opens(entry) else entry.value_at
             self._places.setdefault(entry.path, f"{source}:{line}:{column}")
+        unknown = {e.path: e for e in reversed(entries) if e.parent and e.field is None}
         self.ignored = [
             f"{source}:{e.name_at[0]}:{e.name_at[1]}: {e.path}"
-            for e in entries
-            if e.parent is not None and e.field is None
+            for e in sorted(unknown.values(), key=lambda e: e.name_at)
         ]
 
     def override(self, assignment: str) -> None:
@@ -159,8 +159,9 @@ def read(text: str, cls: type[M], source: str, *, lenient: bool = False) -> Docu
         text_format.Parse(text, raw, allow_unknown_field=lenient)
     except text_format.ParseError as e:
         entries = read_entries(text, cls)
+        line, column = place_of(e, entries)
         what = explain(e, entries, cls) or syntax(e, text)
-        raise ConfigError(f"{source}:{e.GetLine()}:{e.GetColumn()}: {what}") from None
+        raise ConfigError(f"{source}:{line}:{column}: {what}") from None
     except RecursionError:
         raise ConfigError(f"{source}: messages are nested too deeply") from None
     return Document(cls, raw, read_entries(text, cls), source)
@@ -231,7 +232,8 @@ def _from_protobuf(raw: Any, cls: type[M]) -> M:
             continue
         if field.name in spelled:
             raise FieldError(
-                spelling, f"is another spelling of '{spelled[field.name]}'"
+                spelling,
+                f"is another spelling of '{spelled[field.name]}', which is set too",
             )
         spelled[field.name] = spelling
         values[field.name] = _field_value(field, spelling, value)

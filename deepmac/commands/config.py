@@ -1,0 +1,164 @@
+"""`deepmac config`: the shipped configurations, what is in one, and whether it is right."""
+
+import sys
+from collections.abc import Iterable
+
+import click
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
+
+from deepmac.config.load import build_config, config_names, load_config, open_config
+from deepmac.config.notes import (
+    UnusedField,
+    placeholders,
+    rereadings,
+    unused_fields,
+)
+from deepmac.config.printing import lines_of
+from deepmac.config.schema import CenterNetConfig, KeepAspectRatioResizerConfig
+from deepmac.errors import DeepmacError, did_you_mean
+
+_LATER = ("diff",)
+
+
+class _Commands(click.Group):
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        if cmd_name in _LATER:
+            raise DeepmacError(f"'config {cmd_name}' is not available yet")
+        if cmd_name not in self.commands:
+            there_are = f"; there are {', '.join(self.commands)}"
+            hint = did_you_mean(cmd_name, self.commands) or there_are
+            raise DeepmacError(f"no such command 'config {cmd_name}'{hint}")
+        return self.commands[cmd_name]
+
+
+@click.group("config", cls=_Commands)
+def command() -> None:
+    """List, show and validate configurations.
+
+    A configuration is known by its name (see `deepmac config list`) or by the path of a file.
+    """
+
+
+_name = click.argument("name", metavar="NAME|PATH")
+_overrides = click.option(
+    "--set",
+    "overrides",
+    multiple=True,
+    metavar="FIELD.PATH=VALUE",
+    help="Set a field to another value; a list or a message replaces what was there. Repeatable.",
+)
+_lenient = click.option(
+    "--lenient", is_flag=True, help="Skip fields that are not known, and say which."
+)
+
+
+@command.command("list")
+def list_() -> None:
+    """Show the shipped configurations."""
+    rows = [(name, *_summary(name)) for name in config_names()]
+    header = ("name", "input", "backbone", "mask head", "masks train on")
+    console = Console()
+    if not console.is_terminal:
+        _print_columns([header, *rows])
+        return
+    table = Table(*header, box=None, header_style="bold", pad_edge=False)
+    table.columns[0].style = "cyan"
+    table.columns[0].no_wrap = True
+    for row in rows:
+        table.add_row(*row)
+    console.print(table)
+
+
+@command.command()
+@_name
+@_overrides
+@_lenient
+@click.option(
+    "--only_set", is_flag=True, help="Leave out the fields that have their defaults."
+)
+def show(name: str, overrides: tuple[str, ...], lenient: bool, only_set: bool) -> None:
+    """Print a configuration, its defaults marked as such.
+
+    What is printed is itself a configuration file, in protobuf's text format.
+    """
+    document = open_config(name, overrides, lenient=lenient)
+    config = build_config(document)
+    console = Console(soft_wrap=True, highlight=False)
+    for line in lines_of(config, with_defaults=not only_set):
+        mark = "  # default" if line.is_default else ""
+        console.print(Text(line.text + mark, style="dim" if line.is_default else ""))
+    for ignored in document.ignored:
+        print(f"ignored: {ignored}", file=sys.stderr)
+
+
+@command.command()
+@_name
+@_overrides
+@_lenient
+def validate(name: str, overrides: tuple[str, ...], lenient: bool) -> None:
+    """Check a configuration; list what is not acted on."""
+    document = open_config(name, overrides, lenient=lenient)
+    config = build_config(document)
+    console = Console(soft_wrap=True, highlight=False)
+    console.print(Text(f"{document.source}: valid", style="bold green"))
+    _print_section(console, "not known, ignored", document.ignored)
+    for title, paths in _by_reason(unused_fields(config)).items():
+        _print_section(console, title, paths)
+    missing = [f"{path}: {text}" for path, text in placeholders(config)]
+    _print_section(console, "to be replaced before training", missing)
+    taken = [f"{path}: {how}" for path, how in rereadings(config)]
+    _print_section(console, "taken for another value", taken)
+
+
+def _by_reason(fields: Iterable[UnusedField]) -> dict[str, list[str]]:
+    """Why fields are not acted on: title to paths, many of one message told by its own."""
+    titles: dict[str, dict[str, list[str]]] = {}
+    for field in fields:
+        yet = " yet" if field.unused.later else ""
+        title = f"understood, not acted on{yet}: {field.unused.reason}"
+        titles.setdefault(title, {}).setdefault(field.marked, []).append(field.path)
+    return {
+        title: [
+            f"{marked} ({len(paths)} fields)" if len(paths) > 1 else paths[0]
+            for marked, paths in messages.items()
+        ]
+        for title, messages in titles.items()
+    }
+
+
+def _print_section(console: Console, title: str, lines: Iterable[str]) -> None:
+    lines = list(lines)
+    if not lines:
+        return
+    console.print()
+    console.print(Text(title, style="bold"))
+    for line in lines:
+        console.print(Text(f"  {line}"))
+
+
+def _print_columns(rows: list[tuple[str, ...]]) -> None:
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    for row in rows:
+        cells = (cell.ljust(width) for cell, width in zip(row, widths, strict=True))
+        print("  ".join(cells).rstrip())
+
+
+def _summary(name: str) -> tuple[str, str, str, str]:
+    net = load_config(name).model.center_net
+    mask_head = net.deepmac_mask_estimation
+    ids = mask_head.allowed_masked_classes_ids
+    return (
+        _input_size(net),
+        net.feature_extractor.type,
+        mask_head.network_type,
+        f"{len(ids)} classes" if ids else "all classes",
+    )
+
+
+def _input_size(net: CenterNetConfig) -> str:
+    resizer = net.image_resizer.chosen
+    if isinstance(resizer, KeepAspectRatioResizerConfig):
+        return f"{resizer.max_dimension} x {resizer.max_dimension}"
+    return type(resizer).__name__.removesuffix("ResizerConfig")
