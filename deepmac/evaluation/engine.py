@@ -6,18 +6,14 @@ from collections.abc import Iterator
 
 import numpy as np
 
-from deepmac.evaluation.accumulate import (
-    Partial,
-    count_truths,
-    finalize,
-    keep_matches,
-    merge,
-)
+from deepmac.evaluation.accumulate import finalize
 from deepmac.evaluation.detections import Detections
 from deepmac.evaluation.ground_truth import GroundTruth
-from deepmac.evaluation.matching import match_images, open_masks
+from deepmac.evaluation.matching import match_images
 from deepmac.evaluation.oracle import iou_at_given_boxes
+from deepmac.evaluation.overlaps import open_masks
 from deepmac.evaluation.parameters import Parameters
+from deepmac.evaluation.state import Partial, count_truths, keep_matches, merge
 from deepmac.evaluation.summary import Evaluation
 
 _CHUNK = 20_000  # detections matched at once: bounds memory

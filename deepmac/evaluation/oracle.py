@@ -7,7 +7,7 @@ import numpy as np
 
 from deepmac.evaluation.detections import Detections
 from deepmac.evaluation.ground_truth import GroundTruth
-from deepmac.evaluation.matching import Masks
+from deepmac.evaluation.overlaps import Masks
 from deepmac.evaluation.run_lengths import mask_iou
 
 

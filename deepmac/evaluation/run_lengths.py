@@ -4,6 +4,7 @@ pycocotools trusts its input: run lengths that do not add up to the image make i
 for ever or read outside its memory. So everything is checked here before it gets there.
 """
 
+import itertools
 from collections.abc import Sequence
 
 import numpy as np
@@ -32,7 +33,7 @@ def find_bad_rle(counts: Sequence[bytes], sizes: np.ndarray) -> tuple[int, str] 
         return None
     ends = np.cumsum([len(c) for c in counts], dtype=np.int64)
     batches = np.flatnonzero(np.diff(ends // _BATCH_CHARS, prepend=-1)).tolist()
-    for start, stop in zip(batches, [*batches[1:], len(counts)], strict=True):
+    for start, stop in itertools.pairwise([*batches, len(counts)]):
         bad = _find_bad(counts[start:stop], np.asarray(sizes[start:stop], np.int64))
         if bad is not None:
             return start + bad[0], bad[1]

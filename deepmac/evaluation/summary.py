@@ -7,8 +7,9 @@ from typing import Any
 
 import numpy as np
 
-from deepmac.evaluation.accumulate import Curves, Partial
+from deepmac.evaluation.accumulate import Curves
 from deepmac.evaluation.parameters import COCO_AREAS, Parameters, Scope
+from deepmac.evaluation.state import Partial
 
 
 @dataclasses.dataclass(frozen=True, slots=True, eq=False)

@@ -1,0 +1,278 @@
+"""What some of the images contribute to an evaluation; merges in any order, fits in a file."""
+
+import collections
+import dataclasses
+import io
+import zipfile
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+import numpy as np
+import orjson
+
+from deepmac.errors import DataError
+from deepmac.evaluation.ground_truth import GroundTruth
+from deepmac.evaluation.matching import Matches
+from deepmac.evaluation.oracle import GivenBoxes
+from deepmac.evaluation.parameters import Parameters, Scope, terms_of
+
+
+@dataclasses.dataclass(frozen=True, slots=True, eq=False)
+class Partial:
+    """What some images contribute: 15 bytes for a detection, and bits for those that match.
+
+    Ground truth and detections are kept apart: each image's ground truth is counted once, by
+    whoever has it, and its detections are matched once.
+
+    Attributes:
+        terms: parameters, images and categories that it was made with, as JSON text.
+        counts: events, summed (see `report.warnings_from`).
+        counted_images: int32 [..], ascending positions of the images whose ground truth it counts.
+        matched_images: int32 [..], ascending positions of the images whose detections it holds.
+        num_truths: int64 [K, A], ground truth that counts.
+        truth_ordinal, truth_image, truth_category: of the annotations with masks that a
+            prediction for a given box can be compared with.
+        given_ordinal, given_iou: int32 [..] and float64 [..], IoU of such predictions.
+        image, category, score, rank: of D detections, as in `Matches`. The score is float64:
+            float32 would make ties.
+        outside: uint8 [D, A / 8], bits.
+        matched: int32 [N], rows of the detections that have any match.
+        hits, ignored: uint8 [N, A * T / 8], bits in order of range, then threshold.
+    """
+
+    terms: str
+    counts: collections.Counter[str]
+    counted_images: np.ndarray
+    matched_images: np.ndarray
+    num_truths: np.ndarray
+    truth_ordinal: np.ndarray
+    truth_image: np.ndarray
+    truth_category: np.ndarray
+    given_ordinal: np.ndarray
+    given_iou: np.ndarray
+    image: np.ndarray
+    category: np.ndarray
+    score: np.ndarray
+    rank: np.ndarray
+    outside: np.ndarray
+    matched: np.ndarray
+    hits: np.ndarray
+    ignored: np.ndarray
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes of the arrays."""
+        return sum(getattr(self, name).nbytes for name in _ARRAYS)
+
+    def to_bytes(self) -> bytes:
+        """The same as an uncompressed `.npz` file; `from_bytes` reads it. Holds no pickle."""
+        header = orjson.dumps({"terms": self.terms, "counts": dict(self.counts)})
+        buffer = io.BytesIO()
+        np.savez(
+            buffer,
+            header=np.frombuffer(header, np.uint8),
+            **{name: getattr(self, name) for name in _ARRAYS},
+        )
+        return buffer.getvalue()
+
+    @classmethod
+    def from_bytes(cls, data: bytes) -> "Partial":
+        """The partial result that `to_bytes` has written.
+
+        Raises:
+            DataError: the bytes are something else.
+        """
+        try:
+            with np.load(io.BytesIO(data), allow_pickle=False) as arrays:
+                header = orjson.loads(arrays["header"].tobytes())
+                return cls(
+                    terms=header["terms"],
+                    counts=collections.Counter(header["counts"]),
+                    **{name: arrays[name] for name in _ARRAYS},
+                )
+        except (ValueError, KeyError, OSError, zipfile.BadZipFile) as e:
+            raise DataError(f"not a partial evaluation result: {e}") from e
+
+
+_ARRAYS = tuple(
+    f.name for f in dataclasses.fields(Partial) if f.name not in ("terms", "counts")
+)
+
+
+def empty_partial(parameters: Parameters, scope: Scope) -> Partial:
+    """What no images contribute: the neutral element of `merge`."""
+    num_ranges = len(parameters.area_ranges)
+    num_bits = num_ranges * len(parameters.iou_thresholds)
+    num_categories = len(scope.category_ids) if parameters.use_categories else 1
+    integers, category = np.zeros(0, np.int32), np.zeros(0, _category_type(scope))
+    match_bits = np.zeros((0, _num_bytes(num_bits)), np.uint8)
+    return Partial(
+        terms=terms_of(parameters, scope),
+        counts=collections.Counter(),
+        counted_images=integers,
+        matched_images=integers,
+        num_truths=np.zeros((num_categories, num_ranges), np.int64),
+        truth_ordinal=integers,
+        truth_image=integers,
+        truth_category=category,
+        given_ordinal=integers,
+        given_iou=np.zeros(0),
+        image=integers,
+        category=category,
+        score=np.zeros(0),
+        rank=np.zeros(0, np.min_scalar_type(parameters.max_dets[-1] - 1)),
+        outside=np.zeros((0, _num_bytes(num_ranges)), np.uint8),
+        matched=integers,
+        hits=match_bits,
+        ignored=match_bits,
+    )
+
+
+def count_truths(
+    ground_truth: GroundTruth,
+    images: np.ndarray,
+    parameters: Parameters,
+    counts: collections.Counter[str],
+) -> Partial:
+    """The ground truth of some images, counted.
+
+    Args:
+        ground_truth: all annotations of these images.
+        images: int [..], positions of the images, those without annotations among them.
+        parameters: of the evaluation.
+        counts: events to keep with it.
+    """
+    scope = ground_truth.scope
+    empty = empty_partial(parameters, scope)
+    category = ground_truth.category.astype(np.int64)
+    num_truths = np.zeros_like(empty.num_truths)
+    for column, r in enumerate(parameters.area_ranges):
+        is_in = (ground_truth.area >= r.low) & (ground_truth.area <= r.high)
+        rows = category[is_in & ~ground_truth.is_ignored]
+        np.add.at(
+            num_truths[:, column], rows if parameters.use_categories else rows * 0, 1
+        )
+    masked = np.zeros(0, np.int64)
+    if parameters.iou_type == "segm":
+        masked = np.flatnonzero(~ground_truth.is_crowd)
+    return dataclasses.replace(
+        empty,
+        counts=collections.Counter(counts),
+        counted_images=np.unique(images).astype(np.int32),
+        num_truths=num_truths,
+        truth_ordinal=ground_truth.ordinal[masked],
+        truth_image=ground_truth.image[masked],
+        truth_category=category[masked].astype(empty.truth_category.dtype),
+    )
+
+
+def keep_matches(
+    matches: Matches,
+    given: GivenBoxes,
+    scope: Scope,
+    parameters: Parameters,
+    counts: collections.Counter[str],
+) -> Partial:
+    """The matched detections of some images, packed.
+
+    Args:
+        matches: of all detections of these images.
+        given: of the predictions among them that are for given boxes.
+        scope, parameters: of the evaluation.
+        counts: events to keep with it.
+    """
+    empty = empty_partial(parameters, scope)
+    counts = collections.Counter(counts)
+    counts["matches_lost_to_id_zero"] += matches.num_lost_to_id_zero
+    return dataclasses.replace(
+        empty,
+        counts=counts + given.counts,
+        matched_images=np.unique(matches.image),
+        given_ordinal=given.ordinal,
+        given_iou=given.iou,
+        image=matches.image,
+        category=matches.category.astype(empty.category.dtype),
+        score=matches.score,
+        rank=matches.rank.astype(empty.rank.dtype),
+        outside=np.packbits(matches.is_outside, axis=1),
+        matched=matches.matched,
+        hits=_pack(matches.hits),
+        ignored=_pack(matches.ignored),
+    )
+
+
+def merge(
+    partials: Iterable[Partial], image_ids: Sequence[Any] | None = None
+) -> Partial:
+    """One partial result of several, in any order and grouping.
+
+    Args:
+        partials: at least one.
+        image_ids: of the scope, to name an image in an error.
+
+    Raises:
+        DataError: they were made with different parameters, images or categories, or two of them
+            hold the same image.
+    """
+    partials = list(partials)
+    first = partials[0]
+    for other in partials[1:]:
+        check_terms(first.terms, other.terms)
+    if len(partials) == 1:
+        return first
+    arrays = {
+        name: np.concatenate([getattr(p, name) for p in partials])
+        for name in _ARRAYS
+        if name != "num_truths"
+    }
+    for name, what in (
+        ("counted_images", "ground truth"),
+        ("matched_images", "detections"),
+    ):
+        arrays[name].sort()
+        _check_once(arrays[name], what, image_ids)
+    rows_before = np.cumsum([0] + [len(p.score) for p in partials[:-1]])
+    arrays["matched"] = np.concatenate(
+        [p.matched + n for p, n in zip(partials, rows_before, strict=True)],
+        dtype=np.int32,
+    )
+    return Partial(
+        terms=first.terms,
+        counts=sum((p.counts for p in partials), collections.Counter()),
+        num_truths=np.sum([p.num_truths for p in partials], axis=0),
+        **arrays,
+    )
+
+
+def check_terms(one: str, other: str) -> None:
+    """Raises DataError, naming the first difference, unless two `terms_of` are the same."""
+    if one == other:
+        return
+    a, b = orjson.loads(one), orjson.loads(other)
+    name = next(n for n in [*a, *b] if a.get(n) != b.get(n))
+    raise DataError(
+        f"partial results of different evaluations do not merge: '{name}' is {a.get(name)} in one "
+        f"and {b.get(name)} in another"
+    )
+
+
+def _check_once(images: np.ndarray, what: str, image_ids: Sequence[Any] | None) -> None:
+    double = images[1:][images[1:] == images[:-1]]
+    if not double.size:
+        return
+    position = int(double[0])
+    name = f"number {position}" if image_ids is None else repr(image_ids[position])
+    more = f" ({len(set(double.tolist()))} such images)" if double.size > 1 else ""
+    raise DataError(f"two partial results hold the {what} of image {name}{more}")
+
+
+def _category_type(scope: Scope) -> np.dtype:
+    return np.min_scalar_type(max(len(scope.category_ids) - 1, 0))
+
+
+def _num_bytes(num_bits: int) -> int:
+    return -(-num_bits // 8)
+
+
+def _pack(bits: np.ndarray) -> np.ndarray:
+    return np.packbits(bits.reshape(len(bits), bits.shape[1] * bits.shape[2]), axis=1)

@@ -1,0 +1,177 @@
+"""Equal to pycocotools on random data, under any sharding, merge order, and after a save."""
+
+import collections
+import random
+
+import coco_cases
+import numpy as np
+import pytest
+from coco_reference import Case, assert_equal, read_case, run_ours, run_reference
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from deepmac.errors import DataError
+from deepmac.evaluation.accumulate import finalize
+from deepmac.evaluation.engine import match_detections
+from deepmac.evaluation.parameters import Parameters
+from deepmac.evaluation.state import Partial, count_truths, empty_partial, merge
+from deepmac.evaluation.summary import Evaluation
+
+FEW = st.integers(0, 3)
+BOXES = st.tuples(
+    st.sampled_from([0, 1, 10, 40]),
+    st.sampled_from([0, 2, 50]),
+    st.sampled_from([0, 1, 10, 20, 32, 96]),
+    st.sampled_from([1, 10, 19, 20, 32, 96]),
+)
+AREAS = st.sampled_from([0, 100, 1024, 1024.5, 5000, 9216, 2e4])
+SCORES = st.sampled_from([0, 0.25, 0.5, 0.5 + 1e-12, 0.75, 1])
+
+
+@st.composite
+def cases(draw) -> Case:
+    """A few images and categories, objects and results that often coincide."""
+    image_ids = draw(
+        st.one_of(
+            st.lists(st.integers(-3, 300), min_size=1, max_size=5, unique=True),
+            st.lists(st.text("019a", min_size=1), min_size=1, max_size=5, unique=True),
+        )
+    )
+    category_ids = draw(
+        st.lists(st.integers(0, 90), min_size=1, max_size=3, unique=True)
+    )
+    image, category = st.sampled_from(image_ids), st.sampled_from(category_ids)
+    scene = coco_cases.Scene(image_ids, category_ids)
+    first_id = draw(st.sampled_from([0, 1, -2]))
+    truths = draw(st.lists(st.tuples(BOXES, image, category, AREAS, FEW), max_size=12))
+    for n, (box, i, c, area, crowd) in enumerate(truths):
+        changes = {"id": first_id + n, "area": area, "iscrowd": int(crowd == 0)}
+        scene.object(box, i, c, **changes)
+    results = st.tuples(BOXES, SCORES, image, category)
+    for box, score, i, c in draw(st.lists(results, min_size=1, max_size=20)):
+        scene.found(box, score, i, c)
+    parameters = Parameters(
+        iou_type=draw(st.sampled_from(["segm", "bbox"])),
+        max_dets=draw(st.sampled_from([(1, 10, 100), (1, 2, 3)])),
+        use_categories=draw(st.sampled_from([True, True, False])),
+    )
+    return scene.case(parameters=parameters)
+
+
+MANY = settings(
+    max_examples=100, deadline=None, suppress_health_check=[HealthCheck.too_slow]
+)
+
+
+@MANY
+@given(case=cases())
+def test_random_sets_equal_pycocotools(case):
+    assert_equal(run_ours(case), run_reference(case))
+
+
+def shards_of(case: Case, num_shards: int, seed: int) -> list[Partial]:
+    """The case's images dealt to shards: for each, its ground truth and its detections."""
+    truth, detections, parameters, counts = read_case(case)
+    home = np.random.default_rng(seed).integers(
+        0, num_shards, len(truth.scope.image_ids)
+    )
+    partials = []
+    for shard in range(num_shards):
+        images = np.flatnonzero(home == shard)
+        truth_here = truth.take(np.flatnonzero(np.isin(truth.image, images)))
+        found_here = detections.take(np.flatnonzero(np.isin(detections.image, images)))
+        partials.append(count_truths(truth_here, images, parameters, counts))
+        partials.append(match_detections(truth_here, found_here, parameters, counts))
+    return partials
+
+
+def merge_at_random(partials: list[Partial], seed: int) -> Partial:
+    """Merges groups of two or three, in any order, saving and loading on the way."""
+    rng = random.Random(seed)
+    partials = list(partials)
+    while len(partials) > 1:
+        rng.shuffle(partials)
+        some = [partials.pop() for _ in range(min(len(partials), rng.choice([2, 3])))]
+        partials.append(Partial.from_bytes(merge(some).to_bytes()))
+    return partials[0]
+
+
+@MANY
+@given(case=cases(), num_shards=st.integers(1, 6), seed=st.integers(0, 99))
+def test_any_sharding_and_merge_order_gives_the_same(case, num_shards, seed):
+    whole = run_ours(case)
+    merged = merge_at_random(shards_of(case, num_shards, seed), seed)
+    curves = finalize(merged, whole.parameters, whole.scope)
+    for name in ("precision", "recall", "scores"):
+        np.testing.assert_array_equal(
+            getattr(curves, name), getattr(whole.curves, name)
+        )
+
+
+@pytest.mark.parametrize("name", coco_cases.CASES)
+def test_every_trap_survives_one_image_a_shard(name):
+    case = coco_cases.CASES[name]()
+    truth, detections, parameters, counts = read_case(case)
+    partials = [empty_partial(parameters, truth.scope)]  # an empty shard
+    for image in range(len(truth.scope.image_ids)):
+        truth_here = truth.take(np.flatnonzero(truth.image == image))
+        found_here = detections.take(np.flatnonzero(detections.image == image))
+        images = np.array([image])
+        partials.append(count_truths(truth_here, images, parameters, counts))
+        partials.append(match_detections(truth_here, found_here, parameters, counts))
+    partial = merge(partials[::-1])
+    curves = finalize(partial, parameters, truth.scope)
+    assert_equal(
+        Evaluation(parameters, truth.scope, curves, partial), run_reference(case)
+    )
+
+
+def test_the_same_image_twice_is_refused_by_name():
+    case = coco_cases.mixed()
+    partials = shards_of(case, 1, 0)
+    with pytest.raises(DataError, match=r"hold the ground truth of image 1 \(4 such"):
+        merge([*partials, partials[0]], image_ids=(1, 2, 3, 4))
+    with pytest.raises(DataError, match="hold the detections of image number 0"):
+        merge([*partials, partials[1]])
+
+
+def test_other_parameters_are_refused_by_name():
+    one = shards_of(coco_cases.mixed(), 1, 0)
+    other = shards_of(coco_cases.mixed(parameters=Parameters(id_zero="match")), 1, 0)
+    with pytest.raises(DataError, match="'id_zero' is reference in one and match"):
+        merge([one[0], other[1]])
+    fewer = shards_of(coco_cases.some_images(), 1, 0)
+    with pytest.raises(DataError, match=r"'images' is 4 .* in one and 2"):
+        merge([one[0], fewer[1]])
+
+
+def test_an_image_left_out_is_named():
+    truth, detections, parameters, counts = read_case(coco_cases.mixed())
+    partial = merge(
+        [
+            count_truths(truth, np.array([0, 1, 3]), parameters, counts),
+            match_detections(truth, detections, parameters, counts),
+        ]
+    )
+    with pytest.raises(DataError, match="1 of 4 images were not evaluated: 3"):
+        finalize(partial, parameters, truth.scope)
+
+
+def test_the_state_is_small():
+    scene = coco_cases.Scene(images=range(100))
+    for image in range(100):
+        scene.object((0, 0, 20, 20), image)
+        for n in range(100):
+            box = (0, 0, 20, 20) if n < 8 else (60, 60, 20, 20)
+            scene.found(box, n / 100, image)
+    truth, detections, parameters, _ = read_case(scene.case())
+    partial = match_detections(truth, detections, parameters, collections.Counter())
+    assert len(partial.score) == 10_000
+    matched_bits = len(partial.matched) * (4 + 2 * 5)  # row, hits and ignored
+    assert partial.nbytes - matched_bits <= 16 * 10_000
+    assert len(partial.to_bytes()) <= 16 * 10_000 + matched_bits + 10_000
+
+
+def test_a_file_that_is_no_state_is_refused():
+    with pytest.raises(DataError, match="not a partial evaluation result"):
+        Partial.from_bytes(b"something else")
