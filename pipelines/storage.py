@@ -10,12 +10,12 @@ import fcntl
 import hashlib
 import io
 import os
-import re
 import secrets
 import shutil
 from collections.abc import Iterator
 from pathlib import Path
 
+from deepmac.data.paths import require_local
 from deepmac.errors import DataError
 
 _TEMPORARY = ".unfinished-"
@@ -27,10 +27,7 @@ def open_output(path: str) -> "LocalOutput":
     Raises:
         DataError: the path is on a remote store, or cannot be made or written to.
     """
-    if scheme := re.match(r"([a-zA-Z][a-zA-Z0-9+.-]*)://", path):
-        raise DataError(
-            f"{path}: writing to {scheme[1]}:// is not available yet; write to a local directory"
-        )
+    require_local(path)
     return LocalOutput(path)
 
 

@@ -32,7 +32,7 @@ def _columns(rle: RLE, start: int, stop: int) -> np.ndarray:
     height, _ = rle["size"]
     ends = np.cumsum(rle_runs(rle["counts"])) - start * height
     runs = np.diff(ends.clip(0, (stop - start) * height), prepend=0)
-    values = np.arange(len(runs), dtype=np.uint8) & 1  # runs of 0 and 1 in turn
+    values = (np.arange(len(runs)) & 1).astype(np.uint8)  # runs of 0 and 1 in turn
     return np.repeat(values, runs).reshape(stop - start, height).T
 
 

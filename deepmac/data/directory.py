@@ -1,0 +1,158 @@
+"""A directory of records: its manifest, its shards, and the examples in them."""
+
+import dataclasses
+import glob
+import os
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import orjson
+
+from deepmac.categories import Category
+from deepmac.data.paths import require_local
+from deepmac.data.records import decode_example
+from deepmac.data.tfrecord import read_frames
+from deepmac.errors import DataError
+from deepmac.instances import Example
+
+MANIFEST = "manifest.json"
+SCHEMA_VERSION = 1
+
+
+@dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
+class Shard:
+    """One TFRecord file of a set.
+
+    Attributes:
+        path: of the file.
+        num_images, num_bytes, sha256: what the manifest says; None for files without one.
+    """
+
+    path: Path
+    num_images: int | None = None
+    num_bytes: int | None = None
+    sha256: str | None = None
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class RecordDirectory:
+    """A set of records.
+
+    Attributes:
+        path: what was opened.
+        categories: in the order of their ids; empty where no manifest or caller says.
+        split: which categories keep their masks, as `build` was told; None if unknown.
+        supervised_ids: ids of those categories; None if unknown.
+        shards: in the order of their names.
+        manifest: the whole of it; empty for records of other writers.
+    """
+
+    path: str
+    categories: tuple[Category, ...]
+    split: str | None
+    supervised_ids: frozenset[int] | None
+    shards: tuple[Shard, ...]
+    manifest: Mapping[str, Any]
+
+    def examples(self, *, with_masks: bool = True) -> Iterator[Example]:
+        """Every image, shard by shard. Raises DataError at a damaged record."""
+        for shard in self.shards:
+            yield from self.read_shard(shard, with_masks=with_masks)
+
+    def read_shard(self, shard: Shard, *, with_masks: bool = True) -> Iterator[Example]:
+        """The images of one shard, in the order stored."""
+        category_ids = {c.name: c.id for c in self.categories} or None
+        with shard.path.open("rb") as file:
+            frames = read_frames(file, str(shard.path))
+            for index, (offset, data) in enumerate(frames):
+                try:
+                    yield decode_example(
+                        data, category_ids=category_ids, with_masks=with_masks
+                    )
+                except DataError as e:
+                    where = f"{shard.path}: record {index} at byte {offset}"
+                    raise DataError(f"{where}: {e}") from None
+
+
+def open_records(
+    path: str, *, categories: tuple[Category, ...] = ()
+) -> RecordDirectory:
+    """Opens records: a directory that `deepmac build` made, or files of another writer.
+
+    Args:
+        path: a directory with a manifest; else a directory of TFRecord files, or a pattern.
+        categories: for files without a manifest.
+
+    Raises:
+        DataError: nothing is there, the directory is incomplete, or holds something else.
+    """
+    require_local(path)
+    manifest_path = Path(path) / MANIFEST
+    if manifest_path.is_file():
+        return _with_manifest(path, _read_manifest(manifest_path))
+    if (Path(path) / "job.json").is_file():
+        raise DataError(
+            f"{path}: no {MANIFEST}, so the job that writes this directory has not finished; the "
+            f"same command goes on from where it was"
+        )
+    pattern = path
+    if os.path.isdir(path):
+        pattern = os.path.join(glob.escape(path), "*-of-[0-9][0-9][0-9][0-9][0-9]*")
+    names = sorted(n for n in glob.glob(pattern) if os.path.isfile(n))
+    if not names:
+        raise DataError(f"{path}: no {MANIFEST} and no TFRecord files there")
+    return RecordDirectory(
+        path=path,
+        categories=tuple(categories),
+        split=None,
+        supervised_ids=None,
+        shards=tuple(Shard(path=Path(name)) for name in names),
+        manifest={},
+    )
+
+
+def read_records(path: str, *, with_masks: bool = True) -> Iterator[Example]:
+    """The images of a directory of records, shard by shard; see `open_records`."""
+    return open_records(path).examples(with_masks=with_masks)
+
+
+def _read_manifest(path: Path) -> dict[str, Any]:
+    try:
+        manifest = orjson.loads(path.read_bytes())
+    except orjson.JSONDecodeError as e:
+        raise DataError(f"{path}: not valid JSON: {e}") from None
+    kind = manifest.get("kind") if isinstance(manifest, dict) else None
+    if kind != "records":
+        what = f"a directory of {kind}" if kind else "no manifest of ours"
+        raise DataError(f"{path}: this is {what}; records (`deepmac build`) are needed")
+    if manifest.get("schema") != SCHEMA_VERSION:
+        raise DataError(
+            f"{path}: schema {manifest.get('schema')}, this version reads {SCHEMA_VERSION}"
+        )
+    return manifest
+
+
+def _with_manifest(path: str, manifest: dict[str, Any]) -> RecordDirectory:
+    shards = tuple(
+        Shard(
+            path=Path(path) / shard["name"],
+            num_images=shard["images"],
+            num_bytes=shard["bytes"],
+            sha256=shard["sha256"],
+        )
+        for shard in manifest["shards"]
+    )
+    for shard in shards:
+        if not shard.path.is_file():
+            raise DataError(
+                f"{shard.path} is missing; run the same build command again"
+            )
+    return RecordDirectory(
+        path=path,
+        categories=tuple(Category(c["id"], c["name"]) for c in manifest["categories"]),
+        split=manifest["split"],
+        supervised_ids=frozenset(manifest["supervised_category_ids"]),
+        shards=shards,
+        manifest=manifest,
+    )

@@ -1,0 +1,32 @@
+"""Paths of the library: which are local, and what is said of those that are not."""
+
+import os
+import re
+
+from deepmac.errors import DataError
+
+_SCHEME = re.compile(r"([a-zA-Z][a-zA-Z0-9+.-]*)://")
+
+
+def scheme_of(path: str) -> str | None:
+    """`gs` of `gs://bucket/name`; None of a local path."""
+    found = _SCHEME.match(path)
+    return found[1].lower() if found else None
+
+
+def require_local(path: str) -> str:
+    """Returns a local path as it is.
+
+    Raises:
+        DataError: it is on a remote store.
+    """
+    if scheme := scheme_of(path):
+        raise DataError(
+            f"{path}: {scheme}:// is not available yet; copy it to a local or mounted directory"
+        )
+    return path
+
+
+def printable(path: str | bytes) -> str:
+    """A path as text that can be printed and stored, whatever bytes its name holds."""
+    return os.fsencode(path).decode("utf-8", "backslashreplace")
