@@ -32,7 +32,8 @@ from deepmac.predictors.inputs import check_boxes, check_image
 from deepmac.predictors.pool import MaskPool, chunks
 
 PIXELS_PER_BATCH = 4 * 512 * 512
-"""Padded input pixels in a call of the backbone, unless one image alone has more."""
+"""Images that pass the backbone together: four of 512 x 512 share the work of reading the weights,
+one of 1024 x 1024 is enough to do alone."""
 
 
 def open_deepmac(
@@ -84,15 +85,19 @@ class DeepmacPredictor:
         self,
         model: DeepMAC,
         *,
+        pixels_per_batch: int = PIXELS_PER_BATCH,
         compile: Callable[[Callable, Any], Callable] = compiled,
     ):
         """A predictor with this network.
 
         Args:
             model: with its weights.
+            pixels_per_batch: of padded input in a call of the backbone, unless one image alone
+                has more.
             compile: makes the functions that are run from plain ones.
         """
         self.model = model
+        self._pixels_per_batch = pixels_per_batch
         self._mask_size = model.config.deepmac_mask_estimation.mask_size
         self._embed = compile(lambda images: model.embed(model.features(images)), model)
         self._detect = compile(self._detect_and_embed, model)
@@ -225,7 +230,7 @@ class DeepmacPredictor:
             self._check_size(number, size)
             group = waiting.setdefault(pixels.shape, [])
             group.append((number, pixels, size))
-            if len(group) >= max(1, PIXELS_PER_BATCH // pixels[..., 0].size):
+            if len(group) >= max(1, self._pixels_per_batch // pixels[..., 0].size):
                 yield _batch(group)
                 group.clear()
         for image in itertools.chain.from_iterable(waiting.values()):
