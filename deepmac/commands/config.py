@@ -5,7 +5,6 @@ from collections.abc import Iterable
 
 import click
 from rich.console import Console
-from rich.table import Table
 from rich.text import Text
 
 from deepmac.config.load import build_config, config_names, load_config, open_config
@@ -57,18 +56,16 @@ _lenient = click.option(
 @command.command("list")
 def list_() -> None:
     """Show the shipped configurations."""
-    rows = [(name, *_summary(name)) for name in config_names()]
-    header = ("name", "input", "backbone", "mask head", "masks train on")
-    console = Console()
-    if not console.is_terminal:
-        _print_columns([header, *rows])
-        return
-    table = Table(*header, box=None, header_style="bold", pad_edge=False)
-    table.columns[0].style = "cyan"
-    table.columns[0].no_wrap = True
+    header = ("name", "input", "backbone", "mask head", "masks of")
+    rows = [header, *((name, *_summary(name)) for name in config_names())]
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    console = _console()
     for row in rows:
-        table.add_row(*row)
-    console.print(table)
+        padded = map(str.ljust, row, widths)
+        line = Text("  ".join(padded).rstrip(), style="bold" if row is header else "")
+        if row is not header:
+            line.stylize("cyan", 0, len(row[0]))
+        console.print(line)
 
 
 @command.command()
@@ -85,9 +82,10 @@ def show(name: str, overrides: tuple[str, ...], lenient: bool, only_set: bool) -
     """
     document = open_config(name, overrides, lenient=lenient)
     config = build_config(document)
-    console = Console(soft_wrap=True, highlight=False)
+    console = _console()
     for line in lines_of(config, with_defaults=not only_set):
-        mark = "  # default" if line.is_default else ""
+        is_end = line.text.endswith("}")
+        mark = "  # default" if line.is_default and not is_end else ""
         console.print(Text(line.text + mark, style="dim" if line.is_default else ""))
     for ignored in document.ignored:
         print(f"ignored: {ignored}", file=sys.stderr)
@@ -101,7 +99,7 @@ def validate(name: str, overrides: tuple[str, ...], lenient: bool) -> None:
     """Check a configuration; list what is not acted on."""
     document = open_config(name, overrides, lenient=lenient)
     config = build_config(document)
-    console = Console(soft_wrap=True, highlight=False)
+    console = _console()
     console.print(Text(f"{document.source}: valid", style="bold green"))
     _print_section(console, "not known, ignored", document.ignored)
     for title, paths in _by_reason(unused_fields(config)).items():
@@ -138,13 +136,6 @@ def _print_section(console: Console, title: str, lines: Iterable[str]) -> None:
         console.print(Text(f"  {line}"))
 
 
-def _print_columns(rows: list[tuple[str, ...]]) -> None:
-    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
-    for row in rows:
-        cells = (cell.ljust(width) for cell, width in zip(row, widths, strict=True))
-        print("  ".join(cells).rstrip())
-
-
 def _summary(name: str) -> tuple[str, str, str, str]:
     net = load_config(name).model.center_net
     mask_head = net.deepmac_mask_estimation
@@ -160,5 +151,10 @@ def _summary(name: str) -> tuple[str, str, str, str]:
 def _input_size(net: CenterNetConfig) -> str:
     resizer = net.image_resizer.chosen
     if isinstance(resizer, KeepAspectRatioResizerConfig):
-        return f"{resizer.max_dimension} x {resizer.max_dimension}"
+        return str(resizer.max_dimension)
     return type(resizer).__name__.removesuffix("ResizerConfig")
+
+
+def _console() -> Console:
+    # Lines are never broken: what is shown may be piped into a file and read again.
+    return Console(soft_wrap=True, highlight=False)
