@@ -415,6 +415,14 @@ def thresholds_up_to_one():
     return mixed(parameters=Parameters(iou_thresholds=(0.05, 0.3, 0.75, 1.0)))
 
 
+def a_threshold_of_one_and_rounding():
+    """An IoU of 1 - 5e-12 reaches a threshold of 1."""
+    scene = Scene().object((0, 0, 20, 20)).object((40, 0, 20, 20))
+    scene.found((0, 0, 20, 20), 0.9, bbox=[0, 0, 20, 20 - 1e-10])
+    scene.found((40, 0, 20, 20), 0.8, bbox=[40, 0, 20, 20 - 1e-8])
+    return scene.case(parameters=Parameters(iou_thresholds=(0.5, 1.0)))
+
+
 def own_area_ranges():
     ranges = (
         AreaRange("all", 0, 1e10),
