@@ -60,7 +60,7 @@ class Document(Generic[M]):
         """
         if not _is_unicode(assignment):
             raise ConfigError(f"--set {assignment!a}: is not UTF-8")
-        place = f"--set {assignment}"
+        place = f"--set {' '.join(assignment.splitlines())}"
         path, equals, value = assignment.partition("=")
         path = path.strip()
         if not (path and equals):

@@ -4,8 +4,6 @@ import subprocess
 import sys
 from pathlib import Path
 
-import deepmac
-
 HEAVY = ("tensorflow", "keras", "jax", "apache_beam", "numpy", "cv2")
 
 
@@ -31,7 +29,7 @@ def test_configurations_load_without_heavy_packages():
 
 
 def test_a_bare_checkout_finds_its_configurations(tmp_path):
-    (tmp_path / "deepmac").symlink_to(Path(deepmac.__file__).parent)
+    (tmp_path / "deepmac").symlink_to(Path(__file__).parents[2] / "deepmac")
     code = (
         "import sys\n"
         "sys.meta_path = [f for f in sys.meta_path if 'editable' not in repr(f).lower()]\n"
