@@ -339,9 +339,15 @@ def convolution(
 
 
 def batch_norm(channels: int) -> keras.layers.BatchNormalization:
-    """The batch norm of all hourglass parts, with its variables."""
+    """The batch norm of all hourglass parts, with its variables.
+
+    In training it sees the batch of all replicas. TensorFlow has to be told so, and then computes
+    the variance as the reference does; in JAX a sharded batch is one array to begin with.
+    """
     layer = keras.layers.BatchNormalization(
-        momentum=NORM_MOMENTUM, epsilon=NORM_EPSILON
+        momentum=NORM_MOMENTUM,
+        epsilon=NORM_EPSILON,
+        synchronized=keras.backend.backend() == "tensorflow",
     )
     layer.build((None, None, None, channels))
     return layer
