@@ -12,6 +12,7 @@ from typing import Any, TypeVar
 import numpy as np
 
 from deepmac.data import tf_example
+from deepmac.data.ids import image_id_from_text
 from deepmac.data.image_header import read_header
 from deepmac.data.mask_png import blank_mask_png, decode_mask_png, encode_mask_png
 from deepmac.errors import DataError, did_you_mean
@@ -135,15 +136,6 @@ def decode_example(
             for n, box in enumerate(boxes.tolist())
         ),
     )
-
-
-def image_id_from_text(text: str) -> ImageId:
-    """An image id as it is compared: text that is the decimal form of a number is that number."""
-    try:
-        number = int(text)
-    except ValueError:
-        return text
-    return number if str(number) == text else text
 
 
 _Features = Mapping[str, tf_example.Feature]

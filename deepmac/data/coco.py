@@ -1,0 +1,334 @@
+"""COCO annotation files: read as a stream, checked entry by entry, turned into instances.
+
+What the file says wrongly is never dropped in silence: an entry that cannot be used becomes a
+`Failure`, and what is mended is counted.
+"""
+
+import collections
+import dataclasses
+import math
+from collections.abc import Iterable, Iterator, Mapping
+from typing import Any, Literal
+
+from deepmac.categories import Category
+from deepmac.data.failures import Failure, Unusable
+from deepmac.data.ids import image_id_from_text
+from deepmac.data.json_stream import stream_members
+from deepmac.data.splits import Split
+from deepmac.errors import DataError, OptionError, one_of
+from deepmac.instances import RLE, Box, ImageId, Instance
+from deepmac.masks import rle_area, rle_from_segmentation
+
+LISTS = ("images", "annotations", "categories")
+OUT_OF_BOUNDS = ("clip", "drop")
+
+_IMAGE_KEYS = ("id", "file_name", "height", "width")
+_ANNOTATION_KEYS = (
+    "id", "image_id", "category_id", "bbox", "area", "iscrowd", "segmentation",
+)  # fmt: skip
+
+Kind = Literal["images", "annotations", "categories"]
+
+
+def stream_dataset(path: str) -> Iterator[tuple[Kind, int, Any]]:
+    """The entries of a COCO data set, in the order of the file.
+
+    Yields:
+        (list, position in it, entry). Entries hold only the keys that the format defines and we
+        use; one that is no JSON object is passed on as it is.
+
+    Raises:
+        DataError: not readable or not valid JSON, or one of the three lists is missing.
+    """
+    kept = {"images": _IMAGE_KEYS, "annotations": _ANNOTATION_KEYS}
+    found = set()
+    for key, position, value in stream_members(path):
+        if key not in LISTS:
+            continue
+        if position is None:
+            if not isinstance(value, list):
+                raise DataError(f"{path}: '{key}' is not a list")
+            found.add(key)
+            continue
+        if key in kept and isinstance(value, dict):
+            value = {k: value[k] for k in kept[key] if k in value}
+        yield key, position, value
+    if missing := [key for key in LISTS if key not in found]:
+        raise DataError(
+            f"{path}: no list of {one_of(missing)}; is this a COCO annotation file?"
+        )
+
+
+def read_categories(entries: Iterable[Any], where: str) -> tuple[Category, ...]:
+    """The categories of a data set, in the order of their ids.
+
+    Raises:
+        DataError: there is none, or one has no id or name, or shares it with another.
+    """
+    categories: list[Category] = []
+    for position, entry in enumerate(entries):
+        place = f"{where}: category {position} of the list"
+        if not isinstance(entry, dict):
+            raise DataError(f"{place} is not a JSON object")
+        number, name = _whole(entry.get("id")), entry.get("name")
+        if number is None:
+            given = _show(entry.get("id"))
+            raise DataError(f"{place}: its id is {given}, not a whole number")
+        if not isinstance(name, str) or not name.strip():
+            raise DataError(f"{place}: its name is {name!r}, not a text")
+        categories.append(Category(number, name.strip()))
+    if not categories:
+        raise DataError(f"{where}: the list of categories is empty")
+    for field in ("id", "name"):
+        uses = collections.Counter(getattr(c, field) for c in categories)
+        if twice := [value for value, number in uses.items() if number > 1]:
+            raise DataError(
+                f"{where}: categories share the {field} {one_of(map(repr, twice))}"
+            )
+    return tuple(sorted(categories, key=lambda c: c.id))
+
+
+def image_id_of(value: Any) -> ImageId:
+    """An id as ids are compared: a whole number, or text that is not the form of one.
+
+    Raises:
+        Unusable: the value can be no id.
+    """
+    if (number := _whole(value)) is not None:
+        return number
+    if isinstance(value, str) and value:
+        return image_id_from_text(value)
+    raise Unusable(
+        "id_malformed", f"an image id must be a number or text, not {_show(value)}"
+    )
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class ImageEntry:
+    """An entry of the list of images; height and width are None where the file has none."""
+
+    id: ImageId
+    file_name: str
+    height: int | None
+    width: int | None
+
+
+def read_image_entry(entry: Mapping[str, Any]) -> ImageEntry:
+    """Checks an entry of the list of images.
+
+    Raises:
+        Unusable: it has no usable id, file name or size.
+    """
+    image_id = image_id_of(entry.get("id"))
+    file_name = entry.get("file_name")
+    if not isinstance(file_name, str) or not file_name:
+        raise Unusable("file_name_malformed", f"file_name is {_show(file_name)}")
+    sides = [entry.get("height"), entry.get("width")]
+    height, width = map(_whole, sides)
+    for given, side in zip(sides, (height, width), strict=True):
+        if given is not None and (side is None or side <= 0):
+            raise Unusable("size_malformed", f"height and width are {_show(sides)}")
+    return ImageEntry(image_id, file_name, height, width)
+
+
+@dataclasses.dataclass(slots=True)
+class ReadInstances:
+    """The instances of one image, and what became of its annotations.
+
+    Attributes:
+        instances: in the order of the annotations.
+        failures: an annotation that is not among the instances (stages `annotation`, `box`), or
+            is so without its mask (stage `mask`).
+        counts: `annotations_in` = `instances_out` + `annotations_failed`, and `instances_out` =
+            `masks_kept` + `masks_hidden` (by the split) + `masks_missing` (the file has none) +
+            `masks_failed`; what was mended: `boxes_clipped`, `areas_mended`; and `crowds`,
+            `masks_empty`, `annotations_without_id`.
+    """
+
+    instances: list[Instance] = dataclasses.field(default_factory=list)
+    failures: list[Failure] = dataclasses.field(default_factory=list)
+    counts: collections.Counter[str] = dataclasses.field(
+        default_factory=collections.Counter
+    )
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class InstanceReader:
+    """Turns annotations into instances.
+
+    Attributes:
+        category_ids: those of the data set.
+        split: which masks to keep.
+        out_of_bounds: `clip` cuts boxes that reach beyond the image at its border; `drop` does as
+            the reference's converters: annotations that reach beyond the right or the lower border
+            fail, by however little.
+    """
+
+    category_ids: frozenset[int]
+    split: Split
+    out_of_bounds: str = "clip"
+
+    def __post_init__(self):
+        if self.out_of_bounds not in OUT_OF_BOUNDS:
+            raise OptionError(
+                f"out_of_bounds is one of {one_of(OUT_OF_BOUNDS)}, got {self.out_of_bounds!r}"
+            )
+
+    def read(
+        self, image_id: ImageId, height: int, width: int, annotations: Iterable[Any]
+    ) -> ReadInstances:
+        """Reads the annotations of one image of height x width pixels."""
+        result = ReadInstances()
+        for annotation in annotations:
+            result.counts["annotations_in"] += 1
+            annotation_id = _annotation_id(annotation)
+            stage = "annotation"
+            try:
+                category_id = self._category(annotation)
+                is_crowd = _is_crowd(annotation.get("iscrowd"))
+                stage = "box"
+                box = self._box(annotation.get("bbox"), height, width, result.counts)
+            except Unusable as e:
+                result.counts["annotations_failed"] += 1
+                result.failures.append(_failure(image_id, annotation_id, stage, e))
+                continue
+            rle = None
+            try:
+                rle = self._mask(annotation, category_id, height, width, result.counts)
+            except Unusable as e:
+                # The object is there all the same: without its box it would train as background.
+                result.counts["masks_failed"] += 1
+                result.failures.append(_failure(image_id, annotation_id, "mask", e))
+            result.counts["instances_out"] += 1
+            result.counts["crowds"] += is_crowd
+            result.counts["annotations_without_id"] += annotation_id is None
+            result.instances.append(
+                Instance(
+                    box=box,
+                    category_id=category_id,
+                    annotation_id=annotation_id,
+                    area=_area(annotation.get("area"), box, rle, result.counts),
+                    is_crowd=is_crowd,
+                    mask_rle=rle,
+                    mask_weight=0.0 if rle is None else 1.0,
+                )
+            )
+        return result
+
+    def _category(self, annotation: Any) -> int:
+        if not isinstance(annotation, Mapping):
+            raise Unusable(
+                "annotation_malformed", "the annotation is not a JSON object"
+            )
+        given = annotation.get("category_id")
+        category_id = _whole(given)
+        if category_id is None or category_id not in self.category_ids:
+            raise Unusable("category_unknown", f"no category has the id {_show(given)}")
+        return category_id
+
+    def _box(
+        self, bbox_xywh: Any, height: int, width: int, counts: collections.Counter[str]
+    ) -> Box:
+        if bbox_xywh is None:
+            raise Unusable("box_missing", "the annotation has no bbox")
+        if not (
+            isinstance(bbox_xywh, list)
+            and len(bbox_xywh) == 4
+            and all(_is_finite(v) for v in bbox_xywh)
+        ):
+            raise Unusable(
+                "box_malformed",
+                f"bbox must be four finite numbers x, y, width, height, not {_show(bbox_xywh)}",
+            )
+        x, y, box_width, box_height = map(float, bbox_xywh)
+        right, bottom = x + box_width, y + box_height
+        if box_width <= 0 or box_height <= 0:
+            raise Unusable("box_empty", f"bbox {bbox_xywh} has no area")
+        where = f"bbox {bbox_xywh} in an image of {height} x {width} (height x width) pixels"
+        if self.out_of_bounds == "drop":
+            if right > width or bottom > height:
+                raise Unusable("box_out_of_bounds", where)
+            return (y, x, bottom, right)
+        top, left = max(y, 0.0), max(x, 0.0)
+        low, far = min(bottom, float(height)), min(right, float(width))
+        if low <= top or far <= left:
+            raise Unusable("box_outside", where)
+        counts["boxes_clipped"] += (top, left, low, far) != (y, x, bottom, right)
+        return (top, left, low, far)
+
+    def _mask(
+        self,
+        annotation: Mapping[str, Any],
+        category_id: int,
+        height: int,
+        width: int,
+        counts: collections.Counter[str],
+    ) -> RLE | None:
+        if not self.split.keeps_mask(category_id):
+            counts["masks_hidden"] += 1
+            return None
+        segmentation = annotation.get("segmentation")
+        if segmentation is None or segmentation == []:
+            counts["masks_missing"] += 1
+            return None
+        try:
+            rle = rle_from_segmentation(segmentation, height, width)
+        except DataError as e:
+            raise Unusable("mask_malformed", str(e)) from e
+        counts["masks_kept"] += 1
+        counts["masks_empty"] += rle_area(rle) == 0
+        return rle
+
+
+def _annotation_id(annotation: Any) -> int | None:
+    """The id where it is a whole number, which is what records can hold."""
+    value = annotation.get("id") if isinstance(annotation, Mapping) else None
+    number = _whole(image_id_from_text(value) if isinstance(value, str) else value)
+    return None if number is None or number < 0 else number
+
+
+def _is_crowd(value: Any) -> bool:
+    if value in (None, 0, 1):
+        return bool(value)
+    raise Unusable("crowd_malformed", f"iscrowd is {_show(value)}, neither 0 nor 1")
+
+
+def _area(
+    value: Any, box: Box, rle: RLE | None, counts: collections.Counter[str]
+) -> float:
+    if _is_finite(value) and value >= 0:
+        return float(value)
+    counts["areas_mended"] += 1
+    if rle is not None:
+        return float(rle_area(rle))
+    return (box[2] - box[0]) * (box[3] - box[1])
+
+
+def _failure(
+    image_id: ImageId, annotation_id: int | None, stage: str, error: Unusable
+) -> Failure:
+    cause = error.__cause__ or error
+    name = type(cause).__name__
+    return Failure(image_id, annotation_id, stage, error.reason, name, str(error))
+
+
+def _whole(value: Any) -> int | None:
+    """A whole number of at most 64 bits, also when written as `5.0`; None for all else."""
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        return None
+    if isinstance(value, float) and not value.is_integer():
+        return None
+    return int(value) if -(2**63) <= value < 2**63 else None
+
+
+def _is_finite(value: Any) -> bool:
+    is_number = isinstance(value, int | float) and not isinstance(value, bool)
+    try:
+        return is_number and math.isfinite(value)
+    except OverflowError:  # a whole number beyond floating point
+        return False
+
+
+def _show(value: Any) -> str:
+    text = repr(value)
+    return text if len(text) <= 60 else text[:57] + "..."

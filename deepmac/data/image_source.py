@@ -1,0 +1,75 @@
+"""Where the image files of a data set lie."""
+
+import glob
+import os
+from collections.abc import Sequence
+
+from deepmac.data.failures import Unusable
+from deepmac.data.paths import printable, require_local
+from deepmac.errors import DataError
+
+
+class ImageSource:
+    """The files behind the `file_name`s of a data set.
+
+    Args:
+        images: a directory; or a pattern (`*`, `?`, `[...]`, `**`) of directories, each file being
+            in exactly one of them, or of files, found by their base names.
+
+    Raises:
+        DataError: there is no such directory, or nothing matches.
+    """
+
+    def __init__(self, images: str):
+        require_local(images)
+        self._folders: Sequence[str] = ()
+        self._files: dict[str, list[str]] = {}  # base name -> paths
+        if os.path.isdir(images):
+            self._folders = (images,)
+        elif glob.has_magic(images):
+            self._match(images)
+        elif os.path.exists(images):
+            raise DataError(f"{images}: not a directory of images")
+        else:
+            raise DataError(f"{images}: no such directory of images")
+
+    def _match(self, pattern: str) -> None:
+        found = sorted(glob.glob(pattern, recursive=True))
+        if not found:
+            raise DataError(f"{pattern}: nothing matches this pattern of images")
+        self._folders = tuple(path for path in found if os.path.isdir(path))
+        for path in found:
+            if os.path.isfile(path):
+                self._files.setdefault(os.path.basename(path), []).append(path)
+
+    def read(self, file_name: str) -> bytes:
+        """The bytes of an image file.
+
+        Raises:
+            Unusable: it is missing, in several places, or cannot be read.
+        """
+        path = self._find(file_name)
+        try:
+            with open(path, "rb") as file:
+                return file.read()
+        except FileNotFoundError:
+            raise Unusable(
+                "image_missing", f"{printable(path)}: no such file"
+            ) from None
+        except (OSError, ValueError) as e:  # ValueError: a null character in the name
+            reason = e.strerror if isinstance(e, OSError) else str(e)
+            raise Unusable("image_unreadable", f"{printable(path)}: {reason}") from e
+
+    def _find(self, file_name: str) -> str:
+        paths = [os.path.join(folder, file_name) for folder in self._folders]
+        if len(paths) == 1 and not self._files:
+            return paths[0]
+        found = [path for path in paths if os.path.isfile(path)]
+        found += self._files.get(os.path.basename(file_name), [])
+        name = printable(file_name)
+        if not found:
+            raise Unusable("image_missing", f"{name}: no file that matches the pattern")
+        if len(found) > 1:
+            places = " and ".join(printable(path) for path in found[:2])
+            raise Unusable("image_ambiguous", f"{name}: found as {places}")
+        return found[0]
