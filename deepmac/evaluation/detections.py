@@ -150,7 +150,7 @@ def _box_form(
         _rectangle(box) if segmentation is None else segmentation
         for segmentation, box in zip(segmentations, corners.tolist(), strict=True)
     ]
-    counts["masks_of_another_size"] = check_segmentations(
+    counts["predictions_of_another_size"] = check_segmentations(
         segmentations, sizes, place, parameters.wrong_size
     )
     if parameters.result_area == "mask":
@@ -171,7 +171,7 @@ def _mask_form(
 ) -> tuple[np.ndarray, np.ndarray, Sequence[Any]]:
     """Areas [D], boxes [D, 4] (of the masks where none is given; none for `segm`), masks."""
     segmentations = column(chosen, "segmentation", place)
-    counts["masks_of_another_size"] = check_segmentations(
+    counts["predictions_of_another_size"] = check_segmentations(
         segmentations, sizes, place, parameters.wrong_size
     )
     rles = to_rles(segmentations, sizes)

@@ -1,53 +1,98 @@
-"""An evaluation on one machine: the functions that the Beam job shares out, one after the other."""
+"""An evaluation on one machine: what the Beam job shares out, one piece after the other."""
 
 import collections
 import itertools
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Sequence
+from typing import Any, Protocol
 
 import numpy as np
 
 from deepmac.evaluation.accumulate import finalize
-from deepmac.evaluation.detections import Detections
+from deepmac.evaluation.columns import Place
+from deepmac.evaluation.detections import Detections, Form, read_detections
 from deepmac.evaluation.ground_truth import GroundTruth
 from deepmac.evaluation.matching import match_images
 from deepmac.evaluation.oracle import iou_at_given_boxes
 from deepmac.evaluation.overlaps import open_masks
-from deepmac.evaluation.parameters import Parameters
-from deepmac.evaluation.state import Partial, count_truths, keep_matches, merge
+from deepmac.evaluation.parameters import Parameters, Scope
+from deepmac.evaluation.state import (
+    Partial,
+    count_truths,
+    empty_partial,
+    keep_matches,
+    merge,
+)
 from deepmac.evaluation.summary import Evaluation
 
 _CHUNK = 20_000  # detections matched at once: bounds memory
 
+Results = tuple[Sequence[Any], Place]
+"""COCO results of whole images, and what names each of them in an error."""
+
+
+class TruthSource(Protocol):
+    """Ground truth by image: a `GroundTruth`, or something on disk."""
+
+    @property
+    def scope(self) -> Scope: ...
+
+    def of_images(self, images: np.ndarray) -> GroundTruth: ...
+
 
 def evaluate(
     ground_truth: GroundTruth,
-    detections: Detections,
+    known: Scope,
+    units: Iterable[Results],
+    form: Form,
     parameters: Parameters,
     counts: collections.Counter[str],
 ) -> Evaluation:
     """Evaluates all images of the ground truth's scope.
 
     Args:
-        ground_truth, detections: all there are.
+        ground_truth: all of it.
+        known: every image and category of the data set, also those outside the scope.
+        units: the results; all those of an image in one unit.
+        form: of the results, see `detections.form_of`.
         parameters: of the evaluation.
-        counts: events met while reading them.
+        counts: events met while the ground truth was read.
     """
     scope = ground_truth.scope
     images = np.arange(len(scope.image_ids))
     partials = [count_truths(ground_truth, images, parameters, counts)]
     partials += [
-        match_detections(*chunk, parameters, collections.Counter())
-        for chunk in _chunks(ground_truth, detections)
+        match_results(unit, form, ground_truth, known, parameters) for unit in units
     ]
     partial = merge(partials, scope.image_ids)
     return Evaluation(parameters, scope, finalize(partial, parameters, scope), partial)
 
 
-def match_detections(
-    ground_truth: GroundTruth,
-    detections: Detections,
+def match_results(
+    unit: Results,
+    form: Form,
+    truths: TruthSource,
+    known: Scope,
     parameters: Parameters,
-    counts: collections.Counter[str],
+) -> Partial:
+    """What one unit of results contributes; counts it as an event `units`.
+
+    Raises:
+        DataError: a result cannot be used; names it.
+    """
+    results, place = unit
+    detections, counts = read_detections(
+        results, truths.scope, known, parameters, form, place
+    )
+    counts["units"] = 1
+    partials = [empty_partial(parameters, truths.scope, counts)]
+    for chunk in _whole_images(detections):
+        ground_truth = truths.of_images(np.unique(chunk.image))
+        partials.append(match_detections(ground_truth, chunk, parameters))
+    return merge(partials, truths.scope.image_ids)
+
+
+def match_detections(
+    ground_truth: GroundTruth, detections: Detections, parameters: Parameters
 ) -> Partial:
     """What the detections of some images contribute, given the ground truth of these images."""
     masks = open_masks(ground_truth, detections)
@@ -56,19 +101,12 @@ def match_detections(
         iou_at_given_boxes(ground_truth, detections, masks),
         ground_truth.scope,
         parameters,
-        counts,
     )
 
 
-def _chunks(
-    ground_truth: GroundTruth, detections: Detections
-) -> Iterator[tuple[GroundTruth, Detections]]:
-    """Whole images together, as many as hold about `_CHUNK` detections."""
+def _whole_images(detections: Detections) -> Iterator[Detections]:
+    """The detections image by image, as many images together as hold about `_CHUNK`."""
     first_of_image = np.searchsorted(detections.image, detections.image[::_CHUNK])
     edges = np.append(np.unique(first_of_image), len(detections)).tolist()
     for start, stop in itertools.pairwise(edges):
-        some = detections.take(np.arange(start, stop))
-        first, last = np.searchsorted(
-            ground_truth.image, [some.image[0], some.image[-1] + 1]
-        )
-        yield ground_truth.take(np.arange(first, last)), some
+        yield detections.take(np.arange(start, stop))

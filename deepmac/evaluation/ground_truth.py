@@ -57,6 +57,13 @@ class GroundTruth:
         """Some of the rows, given in ascending order."""
         return take_rows(self, rows)
 
+    def of_images(self, images: np.ndarray) -> "GroundTruth":
+        """The annotations of some images, int [..], given as ascending positions in the scope."""
+        first = np.searchsorted(self.image, images, "left")
+        last = np.searchsorted(self.image, images, "right")
+        ranges = [np.arange(a, b) for a, b in zip(first, last, strict=True)]
+        return self.take(np.concatenate([np.zeros(0, np.int64), *ranges]))
+
 
 def read_scope(dataset: Any, parameters: Parameters, where: str) -> Scope:
     """The images and categories of a COCO data set.
@@ -163,7 +170,7 @@ def _columns(
     segmentations, corners = [], np.zeros((0, 4))
     if parameters.iou_type == "segm":
         segmentations = _segmentations(chosen, scope, place)
-        counts["masks_of_another_size"] = check_segmentations(
+        counts["annotations_of_another_size"] = check_segmentations(
             segmentations, sizes, place, parameters.wrong_size
         )
     else:

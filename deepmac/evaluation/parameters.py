@@ -183,6 +183,11 @@ def sorted_ids(ids: Iterable[Any], what: str) -> tuple[Any, ...]:
         raise DataError(
             f"{what} ids must be all numbers or all text, got {one_of(map(repr, list(unique)[:4]))}"
         )
+    long = [i for i in unique if isinstance(i, float) and abs(i) >= 2**53]
+    if long:
+        raise DataError(
+            f"{what} id {long[0]!r} has more digits than a number keeps; store ids like it as text"
+        )
     return tuple(sorted(unique))
 
 

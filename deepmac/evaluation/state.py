@@ -4,7 +4,7 @@ import collections
 import dataclasses
 import io
 import zipfile
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -99,8 +99,10 @@ _ARRAYS = tuple(
 )
 
 
-def empty_partial(parameters: Parameters, scope: Scope) -> Partial:
-    """What no images contribute: the neutral element of `merge`."""
+def empty_partial(
+    parameters: Parameters, scope: Scope, counts: Mapping[str, int] | None = None
+) -> Partial:
+    """What no images contribute, but for events: without any, the neutral element of `merge`."""
     num_ranges = len(parameters.area_ranges)
     num_bits = num_ranges * len(parameters.iou_thresholds)
     num_categories = len(scope.category_ids) if parameters.use_categories else 1
@@ -108,7 +110,7 @@ def empty_partial(parameters: Parameters, scope: Scope) -> Partial:
     match_bits = np.zeros((0, _num_bytes(num_bits)), np.uint8)
     return Partial(
         terms=terms_of(parameters, scope),
-        counts=collections.Counter(),
+        counts=collections.Counter(counts or {}),
         counted_images=integers,
         matched_images=integers,
         num_truths=np.zeros((num_categories, num_ranges), np.int64),
@@ -132,7 +134,7 @@ def count_truths(
     ground_truth: GroundTruth,
     images: np.ndarray,
     parameters: Parameters,
-    counts: collections.Counter[str],
+    counts: Mapping[str, int],
 ) -> Partial:
     """The ground truth of some images, counted.
 
@@ -143,7 +145,7 @@ def count_truths(
         counts: events to keep with it.
     """
     scope = ground_truth.scope
-    empty = empty_partial(parameters, scope)
+    empty = empty_partial(parameters, scope, counts)
     category = ground_truth.category.astype(np.int64)
     num_truths = np.zeros_like(empty.num_truths)
     for column, r in enumerate(parameters.area_ranges):
@@ -157,7 +159,6 @@ def count_truths(
         masked = np.flatnonzero(~ground_truth.is_crowd)
     return dataclasses.replace(
         empty,
-        counts=collections.Counter(counts),
         counted_images=np.unique(images).astype(np.int32),
         num_truths=num_truths,
         truth_ordinal=ground_truth.ordinal[masked],
@@ -171,7 +172,6 @@ def keep_matches(
     given: GivenBoxes,
     scope: Scope,
     parameters: Parameters,
-    counts: collections.Counter[str],
 ) -> Partial:
     """The matched detections of some images, packed.
 
@@ -179,14 +179,13 @@ def keep_matches(
         matches: of all detections of these images.
         given: of the predictions among them that are for given boxes.
         scope, parameters: of the evaluation.
-        counts: events to keep with it.
     """
-    empty = empty_partial(parameters, scope)
-    counts = collections.Counter(counts)
-    counts["matches_lost_to_id_zero"] += matches.num_lost_to_id_zero
+    events = given.counts + collections.Counter(
+        matches_lost_to_id_zero=matches.num_lost_to_id_zero
+    )
+    empty = empty_partial(parameters, scope, events)
     return dataclasses.replace(
         empty,
-        counts=counts + given.counts,
         matched_images=np.unique(matches.image),
         given_ordinal=given.ordinal,
         given_iou=given.iou,

@@ -1,12 +1,18 @@
 """Equal to pycocotools on random data, under any sharding, merge order, and after a save."""
 
-import collections
 import random
 
 import coco_cases
 import numpy as np
 import pytest
-from coco_reference import Case, assert_equal, read_case, run_ours, run_reference
+from coco_reference import (
+    Case,
+    assert_equal,
+    read_results,
+    read_truth,
+    run_ours,
+    run_reference,
+)
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
@@ -71,7 +77,8 @@ def test_random_sets_equal_pycocotools(case):
 
 def shards_of(case: Case, num_shards: int, seed: int) -> list[Partial]:
     """The case's images dealt to shards: for each, its ground truth and its detections."""
-    truth, detections, parameters, counts = read_case(case)
+    truth, known, counts = read_truth(case)
+    detections, parameters = read_results(case, known, truth.scope), case.parameters
     home = np.random.default_rng(seed).integers(
         0, num_shards, len(truth.scope.image_ids)
     )
@@ -81,7 +88,7 @@ def shards_of(case: Case, num_shards: int, seed: int) -> list[Partial]:
         truth_here = truth.take(np.flatnonzero(np.isin(truth.image, images)))
         found_here = detections.take(np.flatnonzero(np.isin(detections.image, images)))
         partials.append(count_truths(truth_here, images, parameters, counts))
-        partials.append(match_detections(truth_here, found_here, parameters, counts))
+        partials.append(match_detections(truth_here, found_here, parameters))
     return partials
 
 
@@ -111,14 +118,15 @@ def test_any_sharding_and_merge_order_gives_the_same(case, num_shards, seed):
 @pytest.mark.parametrize("name", coco_cases.CASES)
 def test_every_trap_survives_one_image_a_shard(name):
     case = coco_cases.CASES[name]()
-    truth, detections, parameters, counts = read_case(case)
+    truth, known, counts = read_truth(case)
+    detections, parameters = read_results(case, known, truth.scope), case.parameters
     partials = [empty_partial(parameters, truth.scope)]  # an empty shard
     for image in range(len(truth.scope.image_ids)):
         truth_here = truth.take(np.flatnonzero(truth.image == image))
         found_here = detections.take(np.flatnonzero(detections.image == image))
         images = np.array([image])
         partials.append(count_truths(truth_here, images, parameters, counts))
-        partials.append(match_detections(truth_here, found_here, parameters, counts))
+        partials.append(match_detections(truth_here, found_here, parameters))
     partial = merge(partials[::-1])
     curves = finalize(partial, parameters, truth.scope)
     assert_equal(
@@ -146,11 +154,13 @@ def test_other_parameters_are_refused_by_name():
 
 
 def test_an_image_left_out_is_named():
-    truth, detections, parameters, counts = read_case(coco_cases.mixed())
+    case = coco_cases.mixed()
+    truth, known, counts = read_truth(case)
+    detections, parameters = read_results(case, known, truth.scope), case.parameters
     partial = merge(
         [
             count_truths(truth, np.array([0, 1, 3]), parameters, counts),
-            match_detections(truth, detections, parameters, counts),
+            match_detections(truth, detections, parameters),
         ]
     )
     with pytest.raises(DataError, match="1 of 4 images were not evaluated: 3"):
@@ -164,8 +174,9 @@ def test_the_state_is_small():
         for n in range(100):
             box = (0, 0, 20, 20) if n < 8 else (60, 60, 20, 20)
             scene.found(box, n / 100, image)
-    truth, detections, parameters, _ = read_case(scene.case())
-    partial = match_detections(truth, detections, parameters, collections.Counter())
+    truth, known, _ = read_truth(scene.case())
+    detections = read_results(scene.case(), known, truth.scope)
+    partial = match_detections(truth, detections, Parameters())
     assert len(partial.score) == 10_000
     matched_bits = len(partial.matched) * (4 + 2 * 5)  # row, hits and ignored
     assert partial.nbytes - matched_bits <= 16 * 10_000

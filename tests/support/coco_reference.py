@@ -11,10 +11,10 @@ import numpy as np
 from pycocotools.coco import COCO
 from pycocotools.cocoeval import COCOeval
 
-from deepmac.evaluation.detections import form_of, read_detections
+from deepmac.evaluation.detections import Detections, Form, form_of, read_detections
 from deepmac.evaluation.engine import evaluate
 from deepmac.evaluation.ground_truth import read_ground_truth, read_scope
-from deepmac.evaluation.parameters import Parameters
+from deepmac.evaluation.parameters import Parameters, Scope
 from deepmac.evaluation.summary import Evaluation
 
 
@@ -60,20 +60,29 @@ def run_reference(case: Case) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.nd
 
 def run_ours(case: Case) -> Evaluation:
     """Our evaluation, in this process."""
-    return evaluate(*read_case(case))
+    truth, known, counts = read_truth(case)
+    unit = (case.results, lambda i: f"result {i}")
+    return evaluate(truth, known, [unit], form(case), case.parameters, counts)
 
 
-def read_case(case: Case):
-    """The arguments of `engine.evaluate`."""
-    parameters = case.parameters
-    known = read_scope(case.truth, parameters, "truth")
+def read_truth(case: Case):
+    """The ground truth, all that the data set knows, and events."""
+    known = read_scope(case.truth, case.parameters, "truth")
     scope = known.restricted(case.image_ids, case.category_ids)
-    truth, counts = read_ground_truth(case.truth, parameters, "truth", scope)
-    form = form_of(case.results[0], "result 0") if case.results else "mask"
-    detections, more = read_detections(
-        case.results, scope, known, parameters, form, lambda i: f"result {i}"
+    truth, counts = read_ground_truth(case.truth, case.parameters, "truth", scope)
+    return truth, known, counts
+
+
+def read_results(case: Case, known: Scope, scope: Scope) -> Detections:
+    place = "result {}".format
+    detections, _ = read_detections(
+        case.results, scope, known, case.parameters, form(case), place
     )
-    return truth, detections, parameters, counts + more
+    return detections
+
+
+def form(case: Case) -> Form:
+    return form_of(case.results[0], "result 0") if case.results else "mask"
 
 
 def assert_equal(evaluation: Evaluation, reference: tuple[np.ndarray, ...]) -> None:
