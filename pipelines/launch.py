@@ -182,17 +182,17 @@ class _DoUnit(beam.DoFn):
         self._task = task
 
     def setup(self) -> None:
-        with _telling_why("setup"):
+        with telling_why("setup"):
             self._task.setup()
 
     def process(self, element: tuple[str, int]) -> None:
         name, num_items = element
-        with _telling_why(f"unit {name}"):
+        with telling_why(f"unit {name}"):
             self._task.run(name, num_items)
 
 
 @contextlib.contextmanager
-def _telling_why(where: str) -> Iterator[None]:
+def telling_why(where: str) -> Iterator[None]:
     """Marks the errors that are not bugs, so that the launcher finds them in any runner's text."""
     try:
         yield
