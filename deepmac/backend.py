@@ -3,10 +3,11 @@
 The only module that knows one backend from another. The network itself is `keras.ops`.
 """
 
+import contextlib
 import importlib.util
 import os
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any
 
 from deepmac.errors import DeepmacError
@@ -28,6 +29,36 @@ def select_backend() -> None:
             "the network needs TensorFlow or JAX: pip install tensorflow (or jax)"
         )
     os.environ["KERAS_BACKEND"] = "jax"
+
+
+def import_tensorflow_quietly() -> None:
+    """Imports TensorFlow, if Keras will, without its greetings, where `TF_CPP_MIN_LOG_LEVEL` is
+    2 or more.
+
+    TensorFlow obeys that variable only after it has written half a dozen lines about the machine.
+    The command line sets it, and one of its errors is one line.
+    """
+    backend = os.environ.get("KERAS_BACKEND", "tensorflow")
+    is_quiet = os.environ.get("TF_CPP_MIN_LOG_LEVEL", "0") >= "2"
+    if backend == "tensorflow" and is_quiet and "tensorflow" not in sys.modules:
+        with _without_stderr():
+            import tensorflow as tf
+
+            tf.config.list_physical_devices()  # has its say about missing drivers now
+
+
+@contextlib.contextmanager
+def _without_stderr() -> Iterator[None]:
+    """Nothing reaches the standard error of the process, from whatever language it is written."""
+    sys.stderr.flush()
+    kept, nowhere = os.dup(2), os.open(os.devnull, os.O_WRONLY)
+    try:
+        os.dup2(nowhere, 2)
+        yield
+    finally:
+        os.dup2(kept, 2)
+        os.close(kept)
+        os.close(nowhere)
 
 
 def compiled(function: Callable[..., Any], model: Any) -> Callable[..., Any]:

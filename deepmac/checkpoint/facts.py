@@ -10,6 +10,7 @@ import re
 from collections.abc import Mapping
 from typing import Any
 
+from deepmac.config.schema import PipelineConfig
 from deepmac.model.hourglass import BACKBONES, HourglassSpec, hourglass_spec
 from deepmac.model.mask_head import HOURGLASSES
 
@@ -63,6 +64,21 @@ def infer_settings(shapes: Shapes) -> dict[str, Any]:
     if width is not None:
         settings |= _inputs(width, settings)
     return settings
+
+
+def disagreements(settings: Mapping[str, Any], config: PipelineConfig) -> list[str]:
+    """The paths whose value in a configuration is another than in `settings`."""
+    return [path for path, v in settings.items() if configured(config, path) != v]
+
+
+def configured(config: PipelineConfig, path: str) -> Any:
+    """The value of a field in a configuration, as `infer_settings` would tell it."""
+    value: Any = config
+    for name in path.split("."):
+        if value is None:  # the message of a head is left out: one hidden layer
+            return {"num_filters": (256,), "kernel_sizes": (3,)}[name]
+        value = getattr(value, name)
+    return value
 
 
 def infer_embedding_kernel(shapes: Shapes) -> tuple[int, int] | None:

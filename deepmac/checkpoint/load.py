@@ -2,9 +2,8 @@
 
 import json
 from collections.abc import Sequence
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
 
-import keras
 import numpy as np
 
 from deepmac.checkpoint.facts import Shapes, infer_embedding_kernel, infer_settings
@@ -15,6 +14,9 @@ from deepmac.checkpoint.reader import ReferenceCheckpoint, Stored
 from deepmac.checkpoint.report import Entry, Report, Status, compare
 from deepmac.errors import CheckpointError
 from deepmac.model.variables import named_variables
+
+if TYPE_CHECKING:
+    import keras
 
 BACKBONE = "_feature_extractor/"
 
@@ -44,7 +46,7 @@ def open_weights(path: str) -> ReferenceCheckpoint | NativeWeights:
 
 
 def load_weights(
-    model: keras.Model, weights: Weights, *, accept: Sequence[str] = ()
+    model: "keras.Model", weights: Weights, *, accept: Sequence[str] = ()
 ) -> Report:
     """Loads every variable of a model.
 
@@ -65,21 +67,18 @@ def load_weights(
             table, and the configuration fields that would make it fit), or a value cannot be
             read or is not finite.
     """
-    report = compare_with_model(model, weights)
-    unmatched = report.unmatched(accept)
-    if unmatched:
-        raise CheckpointError(_about_misfit(model, weights, report, unmatched))
+    report = check_fit(model, weights, accept=accept)
     _assign(model, weights, report)
     return report
 
 
-def load_backbone(model: keras.Model, weights: Weights) -> Report:
+def load_backbone(model: "keras.Model", weights: Weights) -> Report:
     """Loads the backbone alone: heads may differ, such as for another number of classes.
 
     Raises:
         CheckpointError: as `load_weights`, for the variables of the backbone.
     """
-    whole = compare_with_model(model, weights)
+    whole = compare(weights.path, _stored_shapes(weights), _model_shapes(model))
     entries = [entry for entry in whole.entries if entry.name.startswith(BACKBONE)]
     report = Report(weights.path, tuple(entries))
     if not report.counts[Status.LOADED]:
@@ -90,9 +89,14 @@ def load_backbone(model: keras.Model, weights: Weights) -> Report:
     return report
 
 
-def compare_with_model(model: keras.Model, weights: Weights) -> Report:
-    """The report that loading would give. Reads no value, changes nothing."""
-    return compare(weights.path, _stored_shapes(weights), _model_shapes(model))
+def check_fit(
+    model: "keras.Model", weights: Weights, *, accept: Sequence[str] = ()
+) -> Report:
+    """`load_weights` without loading: the same report and errors, no value is read."""
+    report = compare(weights.path, _stored_shapes(weights), _model_shapes(model))
+    if unmatched := report.unmatched(accept):
+        raise CheckpointError(_about_misfit(model, weights, report, unmatched))
+    return report
 
 
 def misfit_settings(file: Shapes, model: Shapes) -> list[str]:
@@ -113,7 +117,7 @@ def misfit_settings(file: Shapes, model: Shapes) -> list[str]:
 
 
 def _about_misfit(
-    model: keras.Model, weights: Weights, report: Report, unmatched: Sequence[Entry]
+    model: "keras.Model", weights: Weights, report: Report, unmatched: Sequence[Entry]
 ) -> str:
     lines = [f"{report.path} does not fit the configuration: {report.summary()}"]
     fields = misfit_settings(_stored_shapes(weights), _model_shapes(model))
@@ -124,7 +128,7 @@ def _about_misfit(
     return "\n".join(lines)
 
 
-def _assign(model: keras.Model, weights: Weights, report: Report) -> None:
+def _assign(model: "keras.Model", weights: Weights, report: Report) -> None:
     variables = _by_reference_name(model)
     for entry in report.entries:
         if entry.status is Status.LOADED:
@@ -137,12 +141,12 @@ def _assign(model: keras.Model, weights: Weights, report: Report) -> None:
             variables[entry.name].assign(value)
 
 
-def _by_reference_name(model: keras.Model) -> dict[str, keras.Variable]:
+def _by_reference_name(model: "keras.Model") -> "dict[str, keras.Variable]":
     named = named_variables(model)
     return {reference_name(name) or name: variable for name, variable in named.items()}
 
 
-def _model_shapes(model: keras.Model) -> dict[str, tuple[int, ...]]:
+def _model_shapes(model: "keras.Model") -> dict[str, tuple[int, ...]]:
     return {name: tuple(v.shape) for name, v in _by_reference_name(model).items()}
 
 

@@ -1,7 +1,7 @@
 """Our own format: a Keras weights file (HDF5, no pickle) with an index of its variables.
 
-The index says which of our paths each array belongs to, so that a file can be compared with a model before anything is loaded. The file stays
-one that `keras.Model.load_weights` reads.
+The index says which of our paths each array belongs to, so that a file can be compared with a
+model before anything is loaded. The file stays one that `keras.Model.load_weights` reads.
 """
 
 import collections
@@ -9,10 +9,9 @@ import contextlib
 import json
 import os
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import h5py
-import keras
 import numpy as np
 
 import deepmac
@@ -21,12 +20,15 @@ from deepmac.checkpoint.reader import Stored
 from deepmac.errors import CheckpointError
 from deepmac.model.variables import named_variables
 
+if TYPE_CHECKING:
+    import keras
+
 SUFFIX = ".weights.h5"
 _INDEX = "deepmac_index"  # a dataset: attributes are limited to 64 KiB
 _FORMAT = 1
 
 
-def save_weights(model: keras.Model, path: str) -> None:
+def save_weights(model: "keras.Model", path: str) -> None:
     """Writes the weights of a model, whole or not at all.
 
     Raises:
@@ -105,7 +107,7 @@ class NativeWeights:
             ) from None
 
 
-def _index(model: keras.Model, file: Any) -> dict[str, Any]:
+def _index(model: "keras.Model", file: Any) -> dict[str, Any]:
     """Which of our paths each array of a file belongs to.
 
     Where Keras puts a layer depends on attribute names, class names and their order, but it

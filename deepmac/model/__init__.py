@@ -1,5 +1,6 @@
 """The network, in `keras.ops` only."""
 
-from deepmac.backend import select_backend
+from deepmac.backend import import_tensorflow_quietly, select_backend
 
 select_backend()
+import_tensorflow_quietly()
