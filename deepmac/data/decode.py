@@ -16,8 +16,6 @@ FORMATS = ("JPEG", "PNG", "WEBP", "BMP", "GIF", "TIFF", "PPM")
 _PLUGINS = (WebPImagePlugin, TiffImagePlugin)  # the others load by themselves
 
 _SIXTEEN_BIT_GREY = ("I;16", "I;16B", "I;16L", "I;16N", "I")
-_SWAPPING_ORIENTATIONS = (5, 6, 7, 8)  # EXIF: the viewer turns the image by 90 degrees
-_EXIF_ORIENTATION = 0x0112
 
 
 class ImageTooLarge(DataError):
@@ -57,16 +55,6 @@ def decode_rgb(encoded: bytes, max_pixels: int = MAX_PIXELS) -> np.ndarray:
         if "transparency" in image.info:
             image = image.convert("RGBA")  # a palette may give each colour an alpha
         return np.array(image.convert("RGB"))
-
-
-def is_turned(encoded: bytes) -> bool:
-    """Whether viewers turn the image by 90 degrees, so that its sides seem swapped."""
-    try:
-        with Image.open(io.BytesIO(encoded), formats=FORMATS) as image:
-            orientation = image.getexif().get(_EXIF_ORIENTATION)
-    except Exception:  # whatever damage: then there is no hint to give
-        return False
-    return orientation in _SWAPPING_ORIENTATIONS
 
 
 @contextlib.contextmanager

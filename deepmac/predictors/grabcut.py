@@ -15,7 +15,7 @@ from deepmac.predictors.yardsticks import fill_box, fill_ellipse
 BOX_SIDE = 200
 """Pixels of the longer box side in the picture that is cut; also bounds the time of a box."""
 
-MARGIN = 0.5
+MARGIN = 0.25
 """Surroundings seen on each side of the box, in longer box sides."""
 
 ITERATIONS = 5
