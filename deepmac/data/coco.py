@@ -113,13 +113,12 @@ class ImageEntry:
     width: int | None
 
 
-def read_image_entry(entry: Mapping[str, Any]) -> ImageEntry:
-    """Checks an entry of the list of images.
+def read_image_entry(image_id: ImageId, entry: Mapping[str, Any]) -> ImageEntry:
+    """Checks an entry of the list of images, whose id is known already.
 
     Raises:
-        Unusable: it has no usable id, file name or size.
+        Unusable: it has no usable file name or size.
     """
-    image_id = image_id_of(entry.get("id"))
     file_name = entry.get("file_name")
     if not isinstance(file_name, str) or not file_name:
         raise Unusable("file_name_malformed", f"file_name is {_show(file_name)}")
@@ -139,7 +138,7 @@ class ReadInstances:
         instances: in the order of the annotations.
         failures: an annotation that is not among the instances (stages `annotation`, `box`), or
             is so without its mask (stage `mask`).
-        counts: `annotations_in` = `instances_out` + `annotations_failed`, and `instances_out` =
+        counts: of all annotations, `instances_out` + `annotations_failed`; of `instances_out`,
             `masks_kept` + `masks_hidden` (by the split) + `masks_missing` (the file has none) +
             `masks_failed`; what was mended: `boxes_clipped`, `areas_mended`; and `crowds`,
             `masks_empty`, `annotations_without_id`.
@@ -180,8 +179,7 @@ class InstanceReader:
         """Reads the annotations of one image of height x width pixels."""
         result = ReadInstances()
         for annotation in annotations:
-            result.counts["annotations_in"] += 1
-            annotation_id = _annotation_id(annotation)
+            annotation_id = annotation_id_of(annotation)
             stage = "annotation"
             try:
                 category_id = self._category(annotation)
@@ -190,7 +188,7 @@ class InstanceReader:
                 box = self._box(annotation.get("bbox"), height, width, result.counts)
             except Unusable as e:
                 result.counts["annotations_failed"] += 1
-                result.failures.append(_failure(image_id, annotation_id, stage, e))
+                result.failures.append(failure_of(image_id, annotation_id, stage, e))
                 continue
             rle = None
             try:
@@ -198,7 +196,7 @@ class InstanceReader:
             except Unusable as e:
                 # The object is there all the same: without its box it would train as background.
                 result.counts["masks_failed"] += 1
-                result.failures.append(_failure(image_id, annotation_id, "mask", e))
+                result.failures.append(failure_of(image_id, annotation_id, "mask", e))
             result.counts["instances_out"] += 1
             result.counts["crowds"] += is_crowd
             result.counts["annotations_without_id"] += annotation_id is None
@@ -280,7 +278,7 @@ class InstanceReader:
         return rle
 
 
-def _annotation_id(annotation: Any) -> int | None:
+def annotation_id_of(annotation: Any) -> int | None:
     """The id where it is a whole number, which is what records can hold."""
     value = annotation.get("id") if isinstance(annotation, Mapping) else None
     number = _whole(image_id_from_text(value) if isinstance(value, str) else value)
@@ -304,9 +302,10 @@ def _area(
     return (box[2] - box[0]) * (box[3] - box[1])
 
 
-def _failure(
-    image_id: ImageId, annotation_id: int | None, stage: str, error: Unusable
+def failure_of(
+    image_id: ImageId | None, annotation_id: int | None, stage: str, error: Unusable
 ) -> Failure:
+    """The failure that an error amounts to."""
     cause = error.__cause__ or error
     name = type(cause).__name__
     return Failure(image_id, annotation_id, stage, error.reason, name, str(error))

@@ -17,6 +17,7 @@ from deepmac.errors import DataError
 from deepmac.instances import Example
 
 MANIFEST = "manifest.json"
+KIND = "records"
 SCHEMA_VERSION = 1
 
 
@@ -123,7 +124,7 @@ def _read_manifest(path: Path) -> dict[str, Any]:
     except orjson.JSONDecodeError as e:
         raise DataError(f"{path}: not valid JSON: {e}") from None
     kind = manifest.get("kind") if isinstance(manifest, dict) else None
-    if kind != "records":
+    if kind != KIND:
         what = f"a directory of {kind}" if kind else "no manifest of ours"
         raise DataError(f"{path}: this is {what}; records (`deepmac build`) are needed")
     if manifest.get("schema") != SCHEMA_VERSION:

@@ -6,7 +6,7 @@ Reads no pixels: a few microseconds an image, where decoding takes milliseconds.
 import dataclasses
 import struct
 
-from deepmac.errors import DataError
+from deepmac.data.failures import Unusable
 
 _PNG = b"\x89PNG\r\n\x1a\n"
 _PNG_END = b"IEND\xaeB`\x82"
@@ -48,7 +48,7 @@ def read_header(encoded: bytes) -> ImageHeader:
     """Reads the header of an image file.
 
     Raises:
-        DataError: it is neither JPEG nor PNG (says what it is), or the header is damaged.
+        Unusable: it is neither JPEG nor PNG (says what it is), or the header is damaged.
     """
     try:
         if encoded.startswith(b"\xff\xd8"):
@@ -56,12 +56,14 @@ def read_header(encoded: bytes) -> ImageHeader:
         if encoded.startswith(_PNG):
             return _png(encoded)
     except (struct.error, IndexError, KeyError):
-        raise DataError("the image header is damaged or cut off") from None
+        raise Unusable("image_malformed", "the header is damaged or cut off") from None
     if not encoded:
-        raise DataError("the file is empty")
+        raise Unusable("image_empty", "the file is empty")
     names = (n for start, n in _SIGNATURES.items() if encoded.startswith(start))
     kind = next(names, None)
-    raise DataError(f"neither JPEG nor PNG{f', but {kind}' if kind else ''}")
+    raise Unusable(
+        "image_unsupported", f"neither JPEG nor PNG{f', but {kind}' if kind else ''}"
+    )
 
 
 def _png(encoded: bytes) -> ImageHeader:

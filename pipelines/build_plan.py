@@ -1,0 +1,215 @@
+"""The plan of the `build` job: one pass over the annotation file, entries sorted into units."""
+
+import array
+import collections
+import zlib
+from collections.abc import Mapping, Sequence
+from typing import Any, Protocol
+
+import numpy as np
+
+from deepmac.categories import Category
+from deepmac.data.coco import (
+    annotation_id_of,
+    image_id_of,
+    read_categories,
+    read_image_entry,
+    stream_dataset,
+)
+from deepmac.data.failures import Unusable
+from deepmac.data.image_header import read_header
+from deepmac.data.image_source import ImageSource
+from deepmac.data.splits import resolve_split
+from deepmac.errors import DataError, one_of
+from deepmac.instances import ImageId
+from pipelines.preflight import Problems
+from pipelines.shards import shard_index
+
+_SAMPLE = 8  # images that are looked at before any work
+_MAX_DUPLICATES = 10_000  # annotation ids; more of them are two sets in one file
+
+
+class Writer(Protocol):
+    """The part of a `PlanWriter` that planning needs."""
+
+    def declare(self, unit_name: str) -> None: ...
+    def add(self, unit_name: str, item: Mapping[str, Any]) -> None: ...
+
+
+class NoWriter:
+    """Takes a plan and forgets it: for finding problems alone."""
+
+    def declare(self, unit_name: str) -> None:
+        pass
+
+    def add(self, unit_name: str, item: Mapping[str, Any]) -> None:
+        pass
+
+
+def plan_build(
+    annotations: str, images: str, split: str, units: Sequence[str], writer: Writer
+) -> dict[str, Any]:
+    """Sorts the entries of an annotation file into units, and looks at the file as a whole.
+
+    An entry goes to the unit that its image's id hashes to, so images and annotations meet there
+    in whatever order the file has them.
+
+    Args:
+        annotations: COCO annotation file.
+        images: see `ImageSource`.
+        split: see `resolve_split`.
+        units: names, one for each shard.
+        writer: takes {"image": entry} and {"annotation": entry, "position": in the file}.
+
+    Returns:
+        JSON: `categories` as [[id, name], ...], `supervised_ids`, and `duplicates` as
+        [[annotation id, first position], ...] for ids that stand in the file more than once.
+
+    Raises:
+        ProblemsFound: names everything that is wrong at large.
+        DataError: the file cannot be read or is no COCO file.
+    """
+    for unit in units:
+        writer.declare(unit)
+    survey = _Survey()
+    for kind, position, entry in stream_dataset(annotations):
+        if kind == "images":
+            image_id = survey.note_image(entry)
+            item = {"image": entry}
+        elif kind == "annotations":
+            image_id = survey.note_annotation(entry)
+            item = {"annotation": entry, "position": position}
+        else:
+            survey.categories.append(entry)
+            continue
+        writer.add(units[shard_index(image_id, len(units))], item)
+    return survey.conclude(annotations, images, split)
+
+
+class _Survey:
+    """What is to be known about an annotation file as a whole, in little memory."""
+
+    def __init__(self):
+        self.categories: list[Any] = []
+        self._first_images: list[Any] = []
+        self._num_images = 0
+        self._image_ids, self._wanted_ids = _IdSample(), _IdSample()
+        self._annotation_ids = array.array("q")  # by position; -1 for none
+        self._uses: collections.Counter[Any] = collections.Counter()  # category id ->
+
+    def note_image(self, entry: Any) -> ImageId:
+        self._num_images += 1
+        if len(self._first_images) < _SAMPLE:
+            self._first_images.append(entry)
+        image_id = _joint_id(entry, "id")
+        self._image_ids.add(image_id)
+        return image_id
+
+    def note_annotation(self, entry: Any) -> ImageId:
+        annotation_id = annotation_id_of(entry)
+        self._annotation_ids.append(-1 if annotation_id is None else annotation_id)
+        category_id = entry.get("category_id") if isinstance(entry, dict) else None
+        if isinstance(category_id, int | float):
+            self._uses[category_id] += 1
+        image_id = _joint_id(entry, "image_id")
+        self._wanted_ids.add(image_id)
+        return image_id
+
+    def conclude(self, annotations: str, images: str, split: str) -> dict[str, Any]:
+        problems = Problems()
+        categories: tuple[Category, ...] = ()
+        supervised: frozenset[int] = frozenset()
+        with problems.noting():
+            categories = read_categories(self.categories, annotations)
+            supervised = resolve_split(split, categories).supervised_ids
+            if self._uses and not any(self._uses[i] for i in supervised):
+                problems.add(
+                    f"{annotations}: no annotation has a category of the split '{split}'"
+                )
+        if not self._num_images:
+            problems.add(f"{annotations}: the list of images is empty")
+        elif self._annotation_ids and not self._image_ids.meets(self._wanted_ids):
+            problems.add(
+                f"{annotations}: no annotation has the image_id of an image (images have ids such "
+                f"as {one_of(self._image_ids.some())}; annotations want "
+                f"{one_of(self._wanted_ids.some())})"
+            )
+        with problems.noting():
+            _look_at(ImageSource(images), self._first_images)
+        duplicates: list[list[int]] = []
+        with problems.noting():
+            duplicates = _duplicates(self._annotation_ids, annotations)
+        problems.raise_any()
+        return {
+            "categories": [[c.id, c.name] for c in categories],
+            "supervised_ids": sorted(supervised),
+            "duplicates": duplicates,
+        }
+
+
+def _joint_id(entry: Any, key: str) -> ImageId:
+    """The image id at which images and annotations meet; '' where there is no usable one."""
+    try:
+        return image_id_of(entry.get(key)) if isinstance(entry, dict) else ""
+    except Unusable:
+        return ""
+
+
+def _look_at(source: ImageSource, entries: Sequence[Any]) -> None:
+    """Raises DataError if none of some images can be read: then the directory is wrong."""
+    first_error = None
+    for entry in entries:
+        try:
+            file_name = read_image_entry(0, entry).file_name
+            read_header(source.read(file_name))
+            return
+        except (Unusable, AttributeError) as e:
+            first_error = first_error or e
+    if first_error:
+        raise DataError(
+            f"none of the first {len(entries)} images can be used; the first: {first_error}"
+        )
+
+
+def _duplicates(annotation_ids: array.array, where: str) -> list[list[int]]:
+    """[id, first position] of the ids that stand more than once."""
+    ids = (
+        np.frombuffer(annotation_ids, np.int64)
+        if annotation_ids
+        else np.zeros(0, np.int64)
+    )
+    values, first, uses = np.unique(ids, return_index=True, return_counts=True)
+    twice = (uses > 1) & (values >= 0)
+    if twice.sum() > _MAX_DUPLICATES:
+        raise DataError(
+            f"{where}: {int(twice.sum())} annotation ids (such as {one_of(values[twice][:3])}) stand "
+            f"there more than once; are these two sets in one file?"
+        )
+    return np.stack([values[twice], first[twice]], axis=1).tolist()
+
+
+class _IdSample:
+    """Some of a set of ids, chosen by hash: two samples meet where the sets do."""
+
+    _LIMIT = 10_000
+
+    def __init__(self):
+        self._mask = 0
+        self._ids: set[ImageId] = set()
+
+    def add(self, image_id: ImageId) -> None:
+        if _hash(image_id) & self._mask == 0:
+            self._ids.add(image_id)
+            while len(self._ids) > self._LIMIT:
+                self._mask = 2 * self._mask + 1
+                self._ids = {i for i in self._ids if _hash(i) & self._mask == 0}
+
+    def meets(self, other: "_IdSample") -> bool:
+        return bool(self._ids & other._ids)
+
+    def some(self) -> list[str]:
+        return [repr(i) for i in list(self._ids)[:3]]
+
+
+def _hash(image_id: ImageId) -> int:
+    return zlib.crc32(str(image_id).encode("utf-8", "surrogatepass"))
