@@ -105,6 +105,19 @@ class LocalOutput:
                 path.unlink(missing_ok=True)
 
     @contextlib.contextmanager
+    def temporary_folder(self) -> Iterator[str]:
+        """Name of a folder for what only this run needs.
+
+        Removed at the end; after a crash, by the next run's `remove_temporaries`.
+        """
+        name = _temporary_name("work")
+        (self.root / name).mkdir()
+        try:
+            yield name
+        finally:
+            shutil.rmtree(self.root / name, ignore_errors=True)
+
+    @contextlib.contextmanager
     def exclusive(self) -> Iterator[None]:
         """Holds the directory for one launcher; the lock goes with the process.
 
