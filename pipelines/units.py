@@ -16,7 +16,7 @@ import json
 import platform
 import threading
 import time
-from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from typing import Any, Protocol
 
 import orjson
@@ -217,16 +217,6 @@ def finish(out: str, manifest: Mapping[str, Any]) -> None:
     if output.read(MANIFEST) != data:
         output.write(MANIFEST, data)
     output.remove_folder(PLAN)
-
-
-def read_commits(path: str) -> Iterator[dict[str, Any]]:
-    """The commit records of an output directory, in the order of the unit names."""
-    output = open_output(path)
-    for name in sorted(output.sizes(COMMITS)):
-        if name.endswith(".json"):
-            record = _read_json(output, f"{COMMITS}/{name}")
-            if record is not None:
-                yield record
 
 
 # The plan.

@@ -162,7 +162,7 @@ def _categories(
             f"the record holds category names (such as '{names[0]}') but no ids, as the Object "
             f"Detection API writes it; a label map or manifest.json must give the ids"
         )
-    known = category_ids or {}
+    known = {} if category_ids is None else category_ids
     for name in names:
         if name not in known:
             raise DataError(f"unknown category '{name}'{did_you_mean(name, known)}")

@@ -1,0 +1,189 @@
+"""Is a directory of records or predictions whole? Every file, checksum, count and record."""
+
+import dataclasses
+import gzip
+import hashlib
+import zlib
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import orjson
+
+from deepmac.data.directory import MANIFEST, open_records
+from deepmac.data.paths import require_local
+from deepmac.data.records import decode_example
+from deepmac.data.tfrecord import read_frames
+from deepmac.errors import DataError
+from deepmac.instances import ImageId
+
+COMMITS = "units"
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Finding:
+    """Something wrong with a directory; `unit` is the piece of work to do again, if it is one."""
+
+    problem: str
+    unit: str | None = None
+
+
+@dataclasses.dataclass(slots=True)
+class Verification:
+    """What was looked at, and what was wrong with it."""
+
+    num_files: int = 0
+    num_bytes: int = 0
+    num_images: int = 0
+    findings: list[Finding] = dataclasses.field(default_factory=list)
+
+    def damaged_units(self) -> list[str]:
+        return sorted({f.unit for f in self.findings if f.unit is not None})
+
+
+def verify(
+    path: str, on_file: Callable[[str], None] = lambda name: None
+) -> Verification:
+    """Looks at every byte of a directory that `build` or `label` wrote, or of foreign records.
+
+    Args:
+        path: the directory; for foreign records also a pattern.
+        on_file: told the name of each file before it is read.
+
+    Raises:
+        DataError: there is nothing to look at.
+    """
+    require_local(path)
+    root = Path(path)
+    result = Verification()
+    if not (root / "job.json").is_file():
+        _verify_foreign(path, result, on_file)
+        return result
+    job = _read_json(root / "job.json")
+    units = job.get("plan", {}).get("num_items")
+    if units is None:
+        result.findings.append(Finding("the job stopped before its plan was made"))
+        return result
+    seen: dict[ImageId, str] = {}
+    for unit in sorted(units):
+        record = _read_json(root / COMMITS / f"{unit}.json")
+        if not record:
+            result.findings.append(Finding(f"{unit}: not done", unit))
+            continue
+        name = record["data"]["name"]
+        on_file(name)
+        for problem in _problems(root / name, record, result, seen):
+            result.findings.append(Finding(problem, unit))
+    if not (root / MANIFEST).is_file():
+        result.findings.append(Finding(f"no {MANIFEST}: the job has not finished"))
+    elif not result.findings:
+        _verify_manifest(root, result)
+    return result
+
+
+def _problems(
+    path: Path,
+    record: dict[str, Any],
+    result: Verification,
+    seen: dict[ImageId, str],
+) -> Iterator[str]:
+    name, expected = path.name, record["data"]
+    is_records = name.endswith(".tfrecord")
+    try:
+        with path.open("rb") as file:
+            digest = hashlib.file_digest(file, "sha256").hexdigest()
+            size = file.tell()
+        images = (
+            list(_record_ids(path))
+            if is_records
+            else sorted(_prediction_ids(path), key=str)
+        )
+    except OSError as e:
+        yield f"{name}: cannot be read: {e.strerror}"
+        return
+    except DataError as e:
+        yield str(e)
+        return
+    result.num_files += 1
+    result.num_bytes += size
+    result.num_images += len(images)
+    if size != expected["bytes"]:
+        yield f"{name}: {size} bytes, {expected['bytes']} were written"
+    elif digest != expected["sha256"]:
+        yield f"{name}: the checksum differs: damaged since it was written"
+    written = record["counts"]["images_out"]
+    # An image without predictions leaves no line.
+    if len(images) > written or (is_records and len(images) < written):
+        yield f"{name}: holds {len(images)} images, {written} were written"
+    for image_id in images:
+        if image_id in seen:
+            yield f"{name}: image {image_id!r} is in {seen[image_id]} too"
+        seen[image_id] = name
+
+
+def _record_ids(path: Path) -> Iterator[ImageId]:
+    with path.open("rb") as file:
+        for index, (offset, data) in enumerate(read_frames(file, path.name)):
+            try:
+                yield decode_example(data, category_ids=_AnyName()).image_id
+            except DataError as e:
+                place = f"{path.name}: record {index} at byte {offset}"
+                raise DataError(f"{place}: {e}") from None
+
+
+def _prediction_ids(path: Path) -> set[ImageId]:
+    ids = set()
+    try:
+        with gzip.open(path, "rb") as lines:
+            for number, line in enumerate(lines, 1):
+                try:
+                    ids.add(orjson.loads(line)["image_id"])
+                except (orjson.JSONDecodeError, KeyError, TypeError):
+                    raise DataError(
+                        f"{path.name}: line {number} is no prediction"
+                    ) from None
+    except (EOFError, gzip.BadGzipFile, zlib.error) as e:
+        raise DataError(f"{path.name}: not a whole gzip file: {e}") from None
+    return ids
+
+
+def _verify_manifest(root: Path, result: Verification) -> None:
+    """The manifest repeats what the commit records say; it must still do so."""
+    for shard in _read_json(root / MANIFEST).get("shards", []):
+        unit = shard["name"].split(".")[0]
+        data = _read_json(root / COMMITS / f"{unit}.json").get("data", {})
+        if any(shard[key] != data.get(key) for key in ("name", "bytes", "sha256")):
+            problem = f"{MANIFEST} and {COMMITS}/{unit}.json differ"
+            result.findings.append(Finding(problem, unit))
+
+
+def _read_json(path: Path) -> dict[str, Any]:
+    """The JSON object in a file; empty where there is none."""
+    try:
+        value = orjson.loads(path.read_bytes())
+    except (FileNotFoundError, orjson.JSONDecodeError):
+        return {}
+    return value if isinstance(value, dict) else {}
+
+
+class _AnyName(dict[str, int]):
+    """Knows every category name: whether one is right, foreign records do not tell."""
+
+    def __contains__(self, name: object) -> bool:
+        return True
+
+    def __missing__(self, name: str) -> int:
+        return 0
+
+
+def _verify_foreign(
+    path: str, result: Verification, on_file: Callable[[str], None]
+) -> None:
+    for shard in open_records(path).shards:
+        on_file(shard.path.name)
+        result.num_files += 1
+        result.num_bytes += shard.path.stat().st_size
+        try:
+            result.num_images += len(list(_record_ids(shard.path)))
+        except DataError as e:
+            result.findings.append(Finding(str(e)))
