@@ -112,6 +112,7 @@ def read_detections(
     chosen = [results[i] for i in rows.tolist()]
     sizes = scope.image_sizes[image[rows]]
     counts = collections.Counter[str](
+        results=len(results),
         predictions=len(chosen),
         predictions_of_unknown_category=int((~is_known).sum()),
     )

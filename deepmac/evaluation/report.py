@@ -28,7 +28,7 @@ _MEANINGS = {
     "ARl": "recall, large objects",
     "mean_iou_at_gt_boxes": "mask IoU, given the true boxes",
 }
-_COUNTED = ("images", "annotations", "annotations_crowd", "predictions")
+_COUNTED = ("annotations", "annotations_crowd", "predictions")
 _PER_CATEGORY = ("AP", "AP50", "AP75", "APs", "APm", "APl")
 
 
@@ -55,9 +55,14 @@ def metrics(
         counts |= evaluation.partial.counts
         for warning in warnings_from(evaluation, annotation_ids):
             warnings[warning] = None
-    basic = {name: counts.pop(name, 0) for name in _COUNTED}
-    some = next(iter(evaluations.values()))
-    basic["categories"] = len(some.scope.category_ids)
+    for name in ("results", "units"):  # of files, which are no matter of the figures
+        counts.pop(name, None)
+    scope = next(iter(evaluations.values())).scope
+    basic = {
+        "images": len(scope.image_ids),
+        "categories": len(scope.category_ids),
+        **{name: counts.pop(name, 0) for name in _COUNTED},
+    }
     return {
         **{kind: _metrics_of(e, groups) for kind, e in evaluations.items()},
         "counts": basic | dict(sorted(counts.items())),
@@ -69,15 +74,15 @@ def warnings_from(evaluation: Evaluation, annotation_ids: Sequence[Any]) -> list
     """Sentences about what the reference does silently, or not at all; with numbers and remedy."""
     counts, parameters = evaluation.partial.counts, evaluation.parameters
     sentences = [
-        sentence.format(n=counts[name], **counts)
+        f"{sentence}: {counts[name]}"
         for name, sentence in _SENTENCES.items()
         if counts[name]
     ]
     if counts["annotations_with_id_zero"] and parameters.id_zero == "reference":
         sentences.append(
-            f"an annotation has id 0: as in pycocotools, {counts['matches_lost_to_id_zero']} "
-            f"detections that match it at IoU {parameters.iou_thresholds[0]:.2f} count as misses; "
-            f"--id_zero match corrects that"
+            f"an annotation has the id 0: as in pycocotools, detections that match it count as "
+            f"misses (--id_zero match corrects that); at IoU {parameters.iou_thresholds[0]:.2f} "
+            f"these are: {counts['matches_lost_to_id_zero']}"
         )
     if not counts["annotations"]:
         sentences.append("the ground truth has no annotations: every figure is -1")
@@ -94,46 +99,46 @@ def warnings_from(evaluation: Evaluation, annotation_ids: Sequence[Any]) -> list
         if missing:
             ids = one_of(repr(annotation_ids[i]) for i in missing)
             sentences.append(
-                f"{len(missing)} annotations without a prediction for their box count as IoU 0 in "
-                f"mean_iou_at_gt_boxes: {ids}"
+                f"annotations that no prediction carries the id of, which count as IoU 0 in "
+                f"mean_iou_at_gt_boxes: {len(missing)}, namely {ids}"
             )
     return sentences
 
 
 _SENTENCES = {
-    "annotations_without_iscrowd": "{n} annotations have no 'iscrowd': taken as 0",
+    "annotations_without_iscrowd": "annotations without 'iscrowd', taken as 0",
     "annotations_without_area": (
-        "{n} annotations have no 'area': taken from the mask, or the box where there is none"
+        "annotations without 'area', taken from the mask, or from the box where there is none"
     ),
     "annotations_of_unknown_image": (
-        "{n} annotations are of images that the ground truth does not list: left out"
+        "annotations left out, of images that the ground truth does not list"
     ),
     "annotations_of_unknown_category": (
-        "{n} annotations are of categories that the ground truth does not list: left out"
+        "annotations left out, of categories that the ground truth does not list"
     ),
     "annotations_with_ignore": (
-        "{n} annotations have a stored 'ignore', without effect as in pycocotools; --ignore_field "
-        "honour leaves them out"
+        "annotations with a stored 'ignore', which has no effect, as in pycocotools "
+        "(--ignore_field honour leaves them out)"
     ),
     "annotations_of_another_size": (
-        "{n} annotations have masks of another size than the image: never matched"
+        "annotations whose masks are of another size than the image, never matched"
     ),
     "predictions_of_another_size": (
-        "{n} predictions have masks of another size than the image: never matched"
+        "predictions whose masks are of another size than the image, never matched"
     ),
     "predictions_of_unknown_category": (
-        "{n} predictions are of categories that the ground truth does not list: left out"
+        "predictions left out, of categories that the ground truth does not list"
     ),
     "predictions_with_box_and_mask": (
-        "{n} predictions have box and mask: as in pycocotools the box decides which are small, "
-        "medium or large; --result_area mask takes the mask"
+        "predictions with box and mask, of which the box decides what is small, medium or large, "
+        "as in pycocotools (--result_area mask takes the mask)"
     ),
     "predictions_with_unknown_annotation_id": (
-        "{n} predictions carry an annotation_id that their image does not have"
+        "predictions with an annotation_id that their image does not have"
     ),
     "predictions_sharing_an_annotation_id": (
-        "{n} predictions carry an annotation_id that another has too: that of the best score "
-        "counts in mean_iou_at_gt_boxes"
+        "predictions with an annotation_id that another has too; that of the best score counts in "
+        "mean_iou_at_gt_boxes"
     ),
 }
 

@@ -1,0 +1,301 @@
+"""Predictions and ground truth -> exact COCO figures: metrics.json and a table.
+
+The figures are made by `deepmac.evaluation`. Without Beam flags all of it runs in this process;
+with them the results are matched on Beam's workers, to the same figures bit by bit.
+"""
+
+import dataclasses
+import datetime
+import io
+import os
+import platform
+import sys
+import time
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import orjson
+from rich.console import Console
+
+import deepmac
+from deepmac.commands import from_options, option, run
+from deepmac.errors import DataError
+from deepmac.evaluation.accumulate import finalize
+from deepmac.evaluation.engine import evaluate
+from deepmac.evaluation.parameters import IouType
+from deepmac.evaluation.report import metrics, tables
+from deepmac.evaluation.state import Partial, count_truths, merge
+from deepmac.evaluation.summary import Evaluation
+from pipelines.evaluation_inputs import Task, prepare
+from pipelines.evaluation_units import DirectoryUnits, SpilledUnits, UnitReader, spill
+from pipelines.progress import announce
+from pipelines.storage import LocalOutput, open_output
+from pipelines.truth_store import write_truths
+from pipelines.units import RUNS
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Options:
+    """Evaluates masks or boxes, exactly as pycocotools does, on one machine or on many.
+
+    Writes metrics.json and prints the figures of all categories, of the seen and the unseen ones,
+    and of each. With flags of Apache Beam the matching is shared out to Beam's workers.
+    """
+
+    ground_truth: str = option(
+        "COCO annotations (JSON), or a directory of records.", metavar="FILE|DIR"
+    )
+    predictions: str = option(
+        "COCO results (JSON), or a directory that `deepmac label` made.",
+        metavar="FILE|DIR",
+    )
+    out: str = option("Directory to write to.", metavar="DIR")
+    iou_type: tuple[str, ...] = option(
+        "What to compare; give it twice for masks and boxes.",
+        default=("segm",),
+        choices=("segm", "bbox", "boundary"),
+    )
+    seen: str | None = option(
+        "Categories to report apart from the rest: voc, non_voc, names with commas, or @FILE. By "
+        "default those that keep their masks in the records.",
+        default=None,
+    )
+    categories: str | None = option("Evaluate these only: as for --seen.", default=None)
+    image_ids: str | None = option(
+        "Evaluate these images only: ids with commas, or @FILE with one a line.",
+        default=None,
+    )
+    use_categories: bool = option(
+        "A prediction matches objects of its own category only.", default=True
+    )
+    max_dets: str = option(
+        "Limits of predictions an image and category.", default="1,10,100"
+    )
+    iou_thresholds: str | None = option(
+        "IoU thresholds with commas. By default 0.50 to 0.95 in steps of 0.05.",
+        default=None,
+    )
+    area_ranges: str | None = option(
+        "Ranges of object size in pixels, as name:low:high with commas. By default COCO's all, "
+        "small, medium and large.",
+        default=None,
+    )
+    id_zero: str = option(
+        "A match with the annotation of id 0 counts as a miss, or as a match.",
+        default="reference",
+        choices=("reference", "match"),
+    )
+    duplicate_ids: str = option(
+        "Ids given twice in the ground truth are an error, or the last one stands for all.",
+        default="error",
+        choices=("error", "reference"),
+    )
+    wrong_size: str = option(
+        "Masks of another size than the image are an error, or never match.",
+        default="error",
+        choices=("error", "reference"),
+    )
+    result_area: str = option(
+        "Size of a prediction that has box and mask: the box's if the first one has a box, or the "
+        "mask's.",
+        default="reference",
+        choices=("reference", "mask"),
+    )
+    ignore_field: str = option(
+        "A stored `ignore` has no effect, or leaves the annotation out.",
+        default="reference",
+        choices=("reference", "honour"),
+    )
+    arrays: str | None = option(
+        "Also write precision, recall and scores in pycocotools' layout.",
+        default=None,
+        metavar="FILE.npz",
+    )
+    unit_images: int = option(
+        "On Beam, images of a results file in one piece of work.", default=500
+    )
+    verbose: bool = option("Show what Beam logs.", default=False)
+
+
+def execute(options: Options, beam_args: list[str]) -> int:
+    """Evaluates and reports; returns the exit status."""
+    started = time.time()
+    inputs = prepare(options, beam_args)
+    output = open_output(options.out)
+    with output.exclusive():
+        output.remove_temporaries()
+        with announce("evaluating"):
+            evaluations = _evaluate(inputs.tasks, output, options, beam_args)
+        ids = inputs.tasks[0].ground_truth.annotation_ids
+        document = metrics(evaluations, inputs.groups, ids)
+        output.write("metrics.json", _dump(document))
+        if options.arrays:
+            _write_arrays(options.arrays, evaluations)
+        _note_run(output, options, beam_args, started)
+    _print(document, list(evaluations), options.out)
+    return 0
+
+
+command = from_options("evaluate", Options, execute)
+
+
+def main(argv: list[str] | None = None) -> int:
+    """`python -m pipelines.evaluate`: the same options with Beam's flags mixed in."""
+    name = "python -m pipelines.evaluate"
+    mixed = from_options(name, Options, execute, mix_in_unknown=True)
+    return run(mixed, argv, prog_name=name)
+
+
+def _evaluate(
+    tasks: Sequence[Task],
+    output: LocalOutput,
+    options: Options,
+    beam_args: Sequence[str],
+) -> dict[IouType, Evaluation]:
+    if beam_args:
+        return _on_beam(tasks, output, options, beam_args)
+    return {task.parameters.iou_type: _here(task) for task in tasks}
+
+
+def _here(task: Task) -> Evaluation:
+    """The evaluation in this process."""
+    units = (task.reader.read(unit) for unit in task.units)
+    return evaluate(
+        task.ground_truth, task.known, units, task.form, task.parameters, task.counts
+    )
+
+
+def _on_beam(
+    tasks: Sequence[Task],
+    output: LocalOutput,
+    options: Options,
+    beam_args: Sequence[str],
+) -> dict[IouType, Evaluation]:
+    """The evaluations with the matching on Beam's workers."""
+    import apache_beam as beam
+
+    from pipelines.evaluation_graph import EvaluateMasks, WriteState
+    from pipelines.launch import parse_beam_args, run_pipeline
+
+    out = str(output.root)
+    with output.temporary_folder() as folder:
+        sources = [_shared_out(task, output, folder, options) for task in tasks]
+
+        def build(pipeline: beam.Pipeline) -> None:
+            for task, (reader, units) in zip(tasks, sources, strict=True):
+                kind = task.parameters.iou_type
+                evaluation = EvaluateMasks(
+                    out, f"{folder}/truth-{kind}", reader, task.form, task.parameters
+                )
+                _ = (
+                    pipeline
+                    | f"Units ({kind})" >> beam.Create(units)
+                    | f"Evaluate ({kind})" >> evaluation
+                    | f"Write ({kind})"
+                    >> beam.ParDo(WriteState(out, f"{folder}/{kind}"))
+                )
+
+        run_pipeline(parse_beam_args(beam_args), build, verbose=options.verbose)
+        evaluations = {}
+        for task, (_, units) in zip(tasks, sources, strict=True):
+            kind = task.parameters.iou_type
+            state = output.read(f"{folder}/{kind}")
+            evaluations[kind] = _finish(task, state, len(units))
+    return evaluations
+
+
+def _shared_out(
+    task: Task, output: LocalOutput, folder: str, options: Options
+) -> tuple[UnitReader, Sequence[str]]:
+    """Puts what the workers need where they can read it; returns the results' units."""
+    kind = task.parameters.iou_type
+    write_truths(output, f"{folder}/truth-{kind}", task.ground_truth, task.known)
+    reader = task.reader
+    if isinstance(reader, DirectoryUnits):
+        return dataclasses.replace(
+            reader, path=os.path.abspath(reader.path)
+        ), task.units
+    units = spill(output, f"{folder}/{kind}-", reader, task.known, options.unit_images)
+    return SpilledUnits(reader.path, output), units
+
+
+def _finish(task: Task, state: bytes | None, num_units: int) -> Evaluation:
+    """The figures of the merged state and the ground truth's counts.
+
+    Raises:
+        DataError: results got lost on the way.
+    """
+    scope, parameters = task.ground_truth.scope, task.parameters
+    images = np.arange(len(scope.image_ids))
+    partials = [count_truths(task.ground_truth, images, parameters, task.counts)]
+    if state is not None:
+        partials.append(Partial.from_bytes(state))
+    partial = merge(partials, scope.image_ids)
+    if partial.counts["units"] != num_units:
+        raise DataError(
+            f"{partial.counts['units']} of {num_units} units of results were evaluated; the "
+            f"runner has lost the others"
+        )
+    return Evaluation(parameters, scope, finalize(partial, parameters, scope), partial)
+
+
+def _dump(document: Mapping[str, Any]) -> bytes:
+    """JSON in the order of the figures, every float64 exactly."""
+    return orjson.dumps(
+        document, option=orjson.OPT_INDENT_2 | orjson.OPT_APPEND_NEWLINE
+    )
+
+
+def _write_arrays(path: str, evaluations: Mapping[IouType, Evaluation]) -> None:
+    """One file, or with several kinds `NAME-segm.npz` and `NAME-bbox.npz`."""
+    for kind, evaluation in evaluations.items():
+        buffer = io.BytesIO()
+        np.savez_compressed(buffer, **dataclasses.asdict(evaluation.curves))
+        stem = path.removesuffix(".npz")
+        name = path if len(evaluations) == 1 else f"{stem}-{kind}.npz"
+        Path(name).write_bytes(buffer.getvalue())
+
+
+def _note_run(
+    output: LocalOutput, options: Options, beam_args: Sequence[str], started: float
+) -> None:
+    """Times and places, which are no part of the figures, in run.json."""
+    now = time.time()
+    facts = {
+        "job": "evaluate",
+        "started": _utc(started),
+        "finished": _utc(now),
+        "seconds": round(now - started, 3),
+        "options": dataclasses.asdict(options),
+        "beam": list(beam_args),
+        "host": platform.node(),
+        "python": platform.python_version(),
+        "deepmac": deepmac.__version__,
+    }
+    before = orjson.loads(output.read(RUNS) or b"{}").get("runs", [])
+    output.write(RUNS, _dump({"runs": [*before, facts]}))
+
+
+def _print(document: Mapping[str, Any], kinds: Sequence[IouType], out: str) -> None:
+    console = Console(highlight=False)
+    if not console.is_terminal:
+        console = Console(highlight=False, width=100)
+    for kind in kinds:
+        console.print(tables(document, kind))
+    for warning in document["warnings"]:
+        console.print(f"warning: {warning}", markup=False, soft_wrap=True)
+    console.print(f"{out}/metrics.json", markup=False, soft_wrap=True)
+
+
+def _utc(seconds: float) -> str:
+    moment = datetime.datetime.fromtimestamp(seconds, datetime.UTC)
+    return moment.isoformat(timespec="seconds")
+
+
+if __name__ == "__main__":
+    # What travels to workers must come from the module of that name, not from `__main__`.
+    from pipelines.evaluate import main as start
+
+    sys.exit(start())

@@ -1,0 +1,143 @@
+"""The evaluation on Beam: units of results are matched wherever the workers are, then merged."""
+
+import dataclasses
+import functools
+from collections.abc import Iterable, Iterator
+
+import apache_beam as beam
+from apache_beam import coders
+from apache_beam.coders.typecoders import registry
+from apache_beam.metrics.metric import Metrics
+
+from deepmac.evaluation.detections import Form
+from deepmac.evaluation.engine import match_results
+from deepmac.evaluation.parameters import Parameters
+from deepmac.evaluation.state import Partial, merge
+from pipelines.evaluation_units import UnitReader
+from pipelines.launch import telling_why
+from pipelines.storage import open_output
+from pipelines.truth_store import TruthStore, open_truths
+
+_MERGE_AT = 32  # partial results kept apart before they are merged
+
+
+@dataclasses.dataclass(eq=False)
+class EvaluateMasks(beam.PTransform):
+    """PCollection[str] -> PCollection[Partial]: names of units -> one merged result.
+
+    It holds the detections of all units. With `state.count_truths` of the ground truth merged in,
+    `accumulate.finalize` makes the curves of it. Nothing else crosses from worker to worker. There
+    is no output without units.
+
+    Attributes:
+        out: directory of the job that `truth_store.write_truths` has written to.
+        truths: name of the ground truth there.
+        reader: gives the results of a unit.
+        form: of the results, see `detections.form_of`.
+        parameters: of the evaluation.
+
+    Counters: `results` read, `detections` kept.
+    """
+
+    out: str
+    truths: str
+    reader: UnitReader
+    form: Form
+    parameters: Parameters
+
+    def expand(self, units):
+        return (
+            units
+            | "Match" >> beam.ParDo(_Match(self)).with_output_types(Partial)
+            | "Merge"
+            >> beam.CombineGlobally(MergePartials(self.out, self.truths))
+            .without_defaults()
+            .with_output_types(Partial)
+        )
+
+
+class _Match(beam.DoFn):
+    def __init__(self, job: EvaluateMasks):
+        self._job = job
+
+    def setup(self) -> None:
+        self._store = _open(self._job.out, self._job.truths)
+
+    def process(self, unit: str) -> Iterator[Partial]:
+        with telling_why(f"unit {unit}"):
+            job, store = self._job, self._store
+            partial = match_results(
+                job.reader.read(unit), job.form, store, store.known, job.parameters
+            )
+        Metrics.counter("evaluate", "results").inc(partial.counts["results"])
+        Metrics.counter("evaluate", "detections").inc(len(partial.score))
+        yield partial
+
+
+class MergePartials(beam.CombineFn):
+    """Merges partial results, a number of them at a time; any grouping gives the same figures."""
+
+    def __init__(self, out: str, truths: str):
+        self._out, self._truths = out, truths
+
+    def setup(self) -> None:
+        self._image_ids = _open(self._out, self._truths).scope.image_ids
+
+    def create_accumulator(self) -> list[Partial]:
+        return []
+
+    def add_input(self, accumulator: list[Partial], element: Partial) -> list[Partial]:
+        return self._compacted([*accumulator, element])
+
+    def merge_accumulators(
+        self, accumulators: Iterable[list[Partial]]
+    ) -> list[Partial]:
+        return self._compacted([p for some in accumulators for p in some])
+
+    def extract_output(self, accumulator: list[Partial]) -> Partial:
+        return self._merged(accumulator)
+
+    def get_accumulator_coder(self) -> coders.Coder:
+        return coders.IterableCoder(PartialCoder())
+
+    def _compacted(self, partials: list[Partial]) -> list[Partial]:
+        return partials if len(partials) < _MERGE_AT else [self._merged(partials)]
+
+    def _merged(self, partials: list[Partial]) -> Partial:
+        with telling_why("merging"):
+            return merge(partials, self._image_ids)
+
+
+class PartialCoder(coders.Coder):
+    """`Partial.to_bytes` on the wire."""
+
+    def encode(self, value: Partial) -> bytes:
+        return value.to_bytes()
+
+    def decode(self, encoded: bytes) -> Partial:
+        return Partial.from_bytes(encoded)
+
+    def is_deterministic(self) -> bool:
+        return False
+
+    def to_type_hint(self) -> type:
+        return Partial
+
+
+registry.register_coder(Partial, PartialCoder)
+
+
+class WriteState(beam.DoFn):
+    """Partial -> nothing; a file in the job's directory holds it."""
+
+    def __init__(self, out: str, name: str):
+        self._out, self._name = out, name
+
+    def process(self, partial: Partial) -> None:
+        with telling_why("writing"):
+            open_output(self._out).write(self._name, partial.to_bytes())
+
+
+@functools.lru_cache(maxsize=4)
+def _open(out: str, truths: str) -> TruthStore:
+    return open_truths(open_output(out), truths)

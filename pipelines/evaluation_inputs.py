@@ -1,0 +1,316 @@
+"""Everything that an evaluation reads before it computes; what is wrong is told all at once."""
+
+import collections
+import dataclasses
+import os
+from collections.abc import Collection, Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from deepmac.categories import Category, parse_groups
+from deepmac.data.directory import open_records
+from deepmac.data.json_file import read_json
+from deepmac.data.predictions import open_predictions
+from deepmac.data.truth_records import as_coco
+from deepmac.errors import OptionError
+from deepmac.evaluation.detections import Form, form_of, read_detections
+from deepmac.evaluation.ground_truth import GroundTruth, read_ground_truth, read_scope
+from deepmac.evaluation.parameters import (
+    COCO_AREAS,
+    COCO_IOU_THRESHOLDS,
+    AreaRange,
+    Parameters,
+    Scope,
+)
+from pipelines.evaluation_units import DirectoryUnits, ListedResults, read_results
+from pipelines.preflight import Problems, check_output
+from pipelines.progress import announce
+
+if TYPE_CHECKING:
+    from pipelines.evaluate import Options
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Task:
+    """One kind of evaluation, ready to run.
+
+    Attributes:
+        parameters: of it.
+        ground_truth: all of it.
+        counts: events met while it was read.
+        known: every image and category of the data set.
+        reader, units: where the results are.
+        form: of the results.
+    """
+
+    parameters: Parameters
+    ground_truth: GroundTruth
+    counts: collections.Counter[str]
+    known: Scope
+    reader: DirectoryUnits | ListedResults
+    units: Sequence[str]
+    form: Form
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Inputs:
+    """What `prepare` has read: a task for each kind, and the groups of categories to report."""
+
+    tasks: Sequence[Task]
+    groups: Mapping[str, Collection[Any]]
+
+
+def prepare(options: "Options", beam_args: Sequence[str]) -> Inputs:
+    """Reads the ground truth and looks at the rest.
+
+    Raises:
+        ProblemsFound: names everything that is wrong.
+    """
+    problems = Problems()
+    kinds: list[Parameters] = []
+    truth = predictions = None
+    for iou_type in dict.fromkeys(options.iou_type):
+        with problems.noting():
+            kinds.append(parameters_of(options, iou_type))
+    with problems.noting():
+        check_output(options.out)
+    with problems.noting():
+        _check_arrays(options)
+    with problems.noting():
+        _check_beam(options, beam_args)
+    with problems.noting():
+        truth = _open_truth(options.ground_truth, options.iou_type)
+    with problems.noting():
+        predictions = _open_predictions(options.predictions)
+    inputs = Inputs(tasks=[], groups={})
+    if truth is not None:
+        for parameters in kinds:
+            with problems.noting():
+                inputs = _add(inputs, options, parameters, truth, predictions, problems)
+    problems.raise_any()
+    return inputs
+
+
+def parameters_of(options: "Options", iou_type: str) -> Parameters:
+    """The parameters that the options ask for.
+
+    Raises:
+        OptionError: one of them makes no sense.
+    """
+    if iou_type == "boundary":
+        raise OptionError("--iou_type boundary is not available yet; use segm or bbox")
+    return Parameters(
+        iou_type=iou_type,  # pyright: ignore[reportArgumentType]  # one of the choices
+        iou_thresholds=_thresholds(options.iou_thresholds),
+        area_ranges=_area_ranges(options.area_ranges),
+        max_dets=tuple(_numbers(options.max_dets, int, "max_dets")),
+        use_categories=options.use_categories,
+        id_zero=options.id_zero,  # pyright: ignore[reportArgumentType]
+        duplicate_ids=options.duplicate_ids,  # pyright: ignore[reportArgumentType]
+        wrong_size=options.wrong_size,  # pyright: ignore[reportArgumentType]
+        result_area=options.result_area,  # pyright: ignore[reportArgumentType]
+        ignore_field=options.ignore_field,  # pyright: ignore[reportArgumentType]
+    )
+
+
+# The ground truth.
+
+
+@dataclasses.dataclass(frozen=True)
+class _Truth:
+    """A ground truth as its JSON would hold it.
+
+    Attributes:
+        dataset: images, annotations, categories.
+        where: the beginning of error sentences.
+        supervised_ids: categories that keep their masks in the records; None otherwise.
+    """
+
+    dataset: Any
+    where: str
+    supervised_ids: frozenset[int] | None
+
+
+def _open_truth(path: str, iou_types: Sequence[str]) -> _Truth:
+    if not os.path.isdir(path):
+        return _Truth(read_json(path), path, None)
+    records = open_records(path)
+    with announce(f"reading {path}"):
+        dataset = as_coco(records, with_masks="segm" in iou_types)
+    ids = {c.id for c in records.categories}
+    supervised = records.supervised_ids
+    hides = supervised is not None and not ids <= supervised
+    split = f" (built with --split {records.split}, which hides masks)" if hides else ""
+    return _Truth(dataset, path + split, supervised if hides else None)
+
+
+def _groups(
+    options: "Options", known: Scope, scope: Scope, supervised: frozenset[int] | None
+) -> dict[str, list[Any]]:
+    """Ids of the categories of each group; a group without any is left out."""
+    if options.seen is not None:
+        if not options.use_categories:
+            raise OptionError(
+                "--seen needs categories, --no_use_categories takes them away"
+            )
+        seen = _category_ids(options.seen, known, "--seen")
+    elif supervised is not None and options.use_categories:
+        seen = supervised
+    else:
+        return {}
+    groups = {
+        "seen": [c for c in scope.category_ids if c in seen],
+        "unseen": [c for c in scope.category_ids if c not in seen],
+    }
+    return {name: ids for name, ids in groups.items() if ids}
+
+
+def _category_ids(text: str, known: Scope, flag: str) -> frozenset[Any]:
+    categories = [Category(i, known.category_names[i]) for i in known.category_ids]
+    try:
+        return parse_groups(text, categories)
+    except OptionError as e:
+        raise OptionError(f"{flag}: {e}") from None
+
+
+def _image_ids(text: str, known: Scope) -> list[Any]:
+    lines = text.split(",")
+    if text.startswith("@"):
+        try:
+            lines = Path(text[1:]).read_text(encoding="utf-8").splitlines()
+        except (OSError, UnicodeDecodeError) as e:
+            raise OptionError(f"--image_ids {text}: cannot read the file: {e}") from e
+    names = {str(i): i for i in known.image_ids}
+    return [names.get(line.strip(), line.strip()) for line in lines if line.strip()]
+
+
+# The predictions.
+
+
+@dataclasses.dataclass(frozen=True)
+class _Predictions:
+    """A directory of predictions, or the results that a file holds."""
+
+    path: str
+    units: Sequence[str] | None
+    results: Sequence[Any]
+
+    def source(
+        self, parameters: Parameters, known: Scope
+    ) -> tuple[DirectoryUnits | ListedResults, Sequence[str], Form]:
+        """What reads the units, their names, and their form."""
+        if self.units is None:
+            reader = ListedResults(self.path, self.results)
+            form = "mask"
+            if self.results:
+                form = form_of(self.results[0], reader.read("")[1](0))
+            return reader, [""], form
+        for_boxes = parameters.iou_type == "bbox"
+        is_text = bool(known.image_ids) and isinstance(known.image_ids[0], str)
+        reader = DirectoryUnits(self.path, for_boxes, is_text)
+        return reader, self.units, "box" if for_boxes else "mask"
+
+
+def _open_predictions(path: str) -> _Predictions:
+    if os.path.isdir(path):
+        units = [unit.name for unit in open_predictions(path).units]
+        return _Predictions(path, units, [])
+    return _Predictions(path, None, read_results(read_json(path), path))
+
+
+# Both together.
+
+
+def _add(
+    inputs: Inputs,
+    options: "Options",
+    parameters: Parameters,
+    truth: _Truth,
+    predictions: _Predictions | None,
+    problems: Problems,
+) -> Inputs:
+    """The inputs with one more task, if nothing is wrong with it."""
+    known = read_scope(truth.dataset, parameters, truth.where)
+    scope, groups, task = known, {}, None
+    with problems.noting():
+        image_ids = category_ids = None
+        if options.image_ids is not None:
+            image_ids = _image_ids(options.image_ids, known)
+        if options.categories is not None:
+            category_ids = _category_ids(options.categories, known, "--categories")
+        scope = known.restricted(image_ids, category_ids)
+    with problems.noting():
+        groups = _groups(options, known, scope, truth.supervised_ids)
+    with problems.noting():
+        ground_truth, counts = read_ground_truth(
+            truth.dataset, parameters, truth.where, scope
+        )
+        if predictions is not None:
+            reader, units, form = predictions.source(parameters, known)
+            task = Task(
+                parameters=parameters,
+                ground_truth=ground_truth,
+                counts=counts,
+                known=known,
+                reader=reader,
+                units=units,
+                form=form,
+            )
+    if problems and predictions is not None and predictions.results:
+        # The run is off; what is wrong in the results is worth telling all the same.
+        with problems.noting():
+            reader, units, form = predictions.source(parameters, known)
+            results, place = reader.read(units[0])
+            read_detections(results, scope, known, parameters, form, place)
+    tasks = [*inputs.tasks, task] if task else inputs.tasks
+    return Inputs(tasks=tasks, groups=groups)
+
+
+# Options that are texts.
+
+
+def _thresholds(text: str | None) -> tuple[float, ...]:
+    if text is None:
+        return COCO_IOU_THRESHOLDS
+    return tuple(_numbers(text, float, "iou_thresholds"))
+
+
+def _area_ranges(text: str | None) -> tuple[AreaRange, ...]:
+    if text is None:
+        return COCO_AREAS
+    ranges = []
+    for part in text.split(","):
+        label, *limits = part.strip().split(":")
+        try:
+            low, high = map(float, limits)
+        except ValueError:
+            raise OptionError(
+                f"--area_ranges: '{part}' is not name:low:high, such as small:0:1024"
+            ) from None
+        ranges.append(AreaRange(label, low, high))
+    return tuple(ranges)
+
+
+def _numbers(text: str, kind: type, name: str) -> list[Any]:
+    try:
+        values = [kind(part) for part in text.split(",")]
+    except ValueError:
+        raise OptionError(f"--{name}: '{text}' is not numbers with commas") from None
+    return values
+
+
+def _check_arrays(options: "Options") -> None:
+    if options.arrays is None:
+        return
+    if not options.arrays.endswith(".npz"):
+        raise OptionError(f"--arrays: {options.arrays} must end in .npz")
+    check_output(str(Path(options.arrays).absolute().parent))
+
+
+def _check_beam(options: "Options", beam_args: Sequence[str]) -> None:
+    if options.unit_images < 1:
+        raise OptionError(f"--unit_images must be positive, got {options.unit_images}")
+    if beam_args:
+        from pipelines.launch import parse_beam_args
+
+        parse_beam_args(beam_args)

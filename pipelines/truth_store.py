@@ -1,0 +1,142 @@
+"""The ground truth of an evaluation on disk, of which a worker reads the images it needs.
+
+One line of JSON for each image with annotations, the offsets of these lines, and the images and
+categories. Numbers come back as they were.
+"""
+
+import dataclasses
+import io
+from collections.abc import Iterator
+from typing import Any
+
+import numpy as np
+import orjson
+
+from deepmac.evaluation.ground_truth import GroundTruth
+from deepmac.evaluation.parameters import Scope
+from pipelines.storage import LocalOutput
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class TruthStore:
+    """Ground truth by image, as `engine.TruthSource` wants it.
+
+    Attributes:
+        scope: the images and categories evaluated.
+        known: all that the data set has.
+    """
+
+    scope: Scope
+    known: Scope
+    _output: LocalOutput
+    _name: str
+    _offsets: np.ndarray  # int64 [I + 1], where the line of each image begins and ends
+
+    def of_images(self, images: np.ndarray) -> GroundTruth:
+        """The annotations of some images, int [..], given as ascending positions in the scope."""
+        rows = []
+        with self._output.open(_lines_name(self._name)) as file:
+            for image in images.tolist():
+                start, stop = self._offsets[image : image + 2].tolist()
+                if stop > start:
+                    file.seek(start)
+                    rows += [
+                        [image, *row] for row in orjson.loads(file.read(stop - start))
+                    ]
+        return _ground_truth(rows, self.scope)
+
+
+def write_truths(
+    output: LocalOutput, name: str, ground_truth: GroundTruth, known: Scope
+) -> None:
+    """Stores ground truth in an output directory, for `open_truths` on any worker."""
+    scope = ground_truth.scope
+    sizes = np.zeros(len(scope.image_ids) + 1, np.int64)
+    with output.new_file(_lines_name(name)) as file:
+        for image, line in _lines(ground_truth):
+            sizes[image + 1] = file.write(line)
+        file.publish()
+    buffer = io.BytesIO()
+    scopes = orjson.dumps([_scope_json(scope), _scope_json(known)])
+    np.savez(buffer, offsets=np.cumsum(sizes), scopes=np.frombuffer(scopes, np.uint8))
+    output.write(_index_name(name), buffer.getvalue())
+
+
+def open_truths(output: LocalOutput, name: str) -> TruthStore:
+    """The ground truth that `write_truths` has stored."""
+    data = output.read(_index_name(name))
+    assert data is not None, name
+    with np.load(io.BytesIO(data), allow_pickle=False) as arrays:
+        scope, known = map(_scope, orjson.loads(arrays["scopes"].tobytes()))
+        return TruthStore(scope, known, output, name, arrays["offsets"])
+
+
+def _lines(ground_truth: GroundTruth) -> Iterator[tuple[int, bytes]]:
+    """(position of the image, its annotations as a line of JSON)."""
+    edges = np.searchsorted(
+        ground_truth.image, np.arange(len(ground_truth.scope.image_ids) + 1)
+    )
+    columns = [
+        ground_truth.category.tolist(),
+        ground_truth.ordinal.tolist(),
+        ground_truth.annotation_ids,
+        ground_truth.area.tolist(),
+        ground_truth.is_crowd.tolist(),
+        ground_truth.is_ignored.tolist(),
+        ground_truth.boxes.tolist() or [None] * len(ground_truth),
+        ground_truth.segmentations or [None] * len(ground_truth),
+    ]
+    for image in np.unique(ground_truth.image).tolist():
+        rows = slice(edges[image], edges[image + 1])
+        annotations = list(zip(*(column[rows] for column in columns), strict=True))
+        yield image, orjson.dumps(annotations, default=_text) + b"\n"
+
+
+def _ground_truth(rows: list[list[Any]], scope: Scope) -> GroundTruth:
+    image, category, ordinal, ids, area, is_crowd, is_ignored, boxes, masks = (
+        zip(*rows, strict=True) if rows else [()] * 9
+    )
+    has_boxes, has_masks = boxes[:1] != (None,), masks[:1] != (None,)
+    return GroundTruth(
+        scope=scope,
+        image=np.array(image, np.int32),
+        category=np.array(category, np.int32),
+        ordinal=np.array(ordinal, np.int32),
+        annotation_ids=list(ids),
+        area=np.array(area, np.float64),
+        is_crowd=np.array(is_crowd, bool),
+        is_ignored=np.array(is_ignored, bool),
+        boxes=np.array(boxes if has_boxes else [], np.float64).reshape(-1, 4),
+        segmentations=list(masks) if has_masks else [],
+    )
+
+
+def _scope_json(scope: Scope) -> dict[str, Any]:
+    return {
+        "image_ids": scope.image_ids,
+        "image_sizes": scope.image_sizes.tolist(),
+        "category_ids": scope.category_ids,
+        "category_names": list(scope.category_names.items()),
+    }
+
+
+def _scope(stored: dict[str, Any]) -> Scope:
+    return Scope(
+        image_ids=tuple(stored["image_ids"]),
+        image_sizes=np.array(stored["image_sizes"], np.int64).reshape(-1, 2),
+        category_ids=tuple(stored["category_ids"]),
+        category_names=dict(stored["category_names"]),
+    )
+
+
+def _text(value: Any) -> str:
+    """Compressed run lengths that came as bytes."""
+    return value.decode("ascii")
+
+
+def _lines_name(name: str) -> str:
+    return f"{name}.jsonl"
+
+
+def _index_name(name: str) -> str:
+    return f"{name}.index.npz"
