@@ -194,7 +194,10 @@ def _forget(root: Path, units: list[str]) -> None:
 
 
 def _console() -> Console:
-    return Console(highlight=False, soft_wrap=True)
+    console = Console(highlight=False, soft_wrap=True)
+    if not console.is_terminal:
+        console.width = 160  # a file or a pipe has no edge to fit into
+    return console
 
 
 @contextlib.contextmanager

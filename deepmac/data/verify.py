@@ -22,7 +22,7 @@ COMMITS = "units"
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Finding:
-    """Something wrong with a directory; `unit` is the piece of work to do again, if it is one."""
+    """Something wrong with a directory; `unit` is the piece of work that was done but is damaged."""
 
     problem: str
     unit: str | None = None
@@ -68,7 +68,7 @@ def verify(
     for unit in sorted(units):
         record = _read_json(root / COMMITS / f"{unit}.json")
         if not record:
-            result.findings.append(Finding(f"{unit}: not done", unit))
+            result.findings.append(Finding(f"{unit}: not done"))
             continue
         name = record["data"]["name"]
         on_file(name)
