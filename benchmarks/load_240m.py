@@ -8,12 +8,14 @@ image of 1024 x 1024 pixels with 20 boxes. Prints one JSON object.
 """
 
 import argparse
+import contextlib
 import json
 import resource
 import subprocess
 import sys
 import tempfile
 import time
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -52,27 +54,32 @@ def write_checkpoint(prefix: str) -> None:
 
 
 def measure(prefix: str) -> dict[str, Any]:
-    """Opens the checkpoint and labels; seconds on the clock, gibibytes at the peak so far."""
+    """Opens the checkpoint and labels.
+
+    Of each step: seconds on the clock, seconds of all processors, gibibytes at the peak so far.
+    """
     results: dict[str, Any] = {}
 
-    def note(name: str, since: float) -> None:
-        results[f"{name}_seconds"] = round(time.perf_counter() - since, 1)
+    @contextlib.contextmanager
+    def step(name: str) -> Iterator[None]:
+        clock, cpu = time.perf_counter(), time.process_time()
+        yield
+        results[f"{name}_seconds"] = round(time.perf_counter() - clock, 1)
+        results[f"{name}_cpu_seconds"] = round(time.process_time() - cpu, 1)
         peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20
         results[f"{name}_peak_gib"] = round(peak, 2)
 
-    start = time.perf_counter()
-    import deepmac
+    with step("open"):
+        import deepmac
 
-    predictor = deepmac.load(CONFIG, prefix)
-    note("open", start)
+        predictor = deepmac.load(CONFIG, prefix)
     rng = np.random.default_rng(0)
     image = rng.integers(0, 256, (IMAGE_SIDE, IMAGE_SIDE, 3), np.uint8)
     corners = rng.uniform(0, IMAGE_SIDE - 100, (NUM_BOXES, 2))
     boxes = np.concatenate([corners, corners + 90], axis=1)
     for name in ("first_image", "second_image"):
-        start = time.perf_counter()
-        masks = predictor(image, boxes=boxes).masks
-        note(name, start)
+        with step(name):
+            masks = predictor(image, boxes=boxes).masks
     assert masks.shape == (NUM_BOXES, IMAGE_SIDE, IMAGE_SIDE)
     variables = predictor.batch.model.variables
     results["parameters"] = sum(int(np.prod(v.shape)) for v in variables)

@@ -3,6 +3,7 @@
 import dataclasses
 import functools
 from collections.abc import Iterable, Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -16,8 +17,8 @@ if TYPE_CHECKING:
 
 
 def load(
-    name_or_path: str,
-    checkpoint: str | None = None,
+    name_or_path: str | Path,
+    checkpoint: str | Path | None = None,
     *,
     overrides: Iterable[str] = (),
     random_weights: bool = False,
@@ -83,7 +84,10 @@ class Prediction:
 
     @functools.cached_property
     def masks(self) -> np.ndarray:
-        """bool [N, H, W], the masks in the image: probability above 0.5. Made when first read."""
+        """bool [N, H, W], the masks in the image: probability above 0.5. Made when first read.
+
+        Thousands of boxes in a large image take gigabytes: `deepmac.paste` does some at a time.
+        """
         boxes_norm = normalise(self.boxes, self.height, self.width)
         return paste_masks(
             self.mask_probs,
@@ -120,7 +124,7 @@ class Predictor:
         Raises:
             DataError: the image or a box cannot be used; says which and why.
         """
-        (result,) = self.batch([image], None if boxes is None else [np.asarray(boxes)])
+        (result,) = self.batch([image], None if boxes is None else [boxes])
         return Prediction(
             height=image.shape[0],
             width=image.shape[1],

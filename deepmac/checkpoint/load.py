@@ -1,6 +1,7 @@
 """Loads weights into a model: a reference checkpoint or our own, with a report per variable."""
 
 import json
+import os
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Protocol
 
@@ -30,7 +31,7 @@ class Weights(Protocol):
     def read(self, name: str) -> np.ndarray: ...
 
 
-def open_weights(path: str) -> ReferenceCheckpoint | NativeWeights:
+def open_weights(path: str | os.PathLike[str]) -> ReferenceCheckpoint | NativeWeights:
     """Opens the weights at a path, of either kind. No value is read yet.
 
     Args:

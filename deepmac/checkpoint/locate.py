@@ -1,6 +1,7 @@
 """What lies at the path a user gave: a reference checkpoint, our own weights, or neither."""
 
 import dataclasses
+import os
 import re
 from pathlib import Path
 from typing import Literal
@@ -27,7 +28,7 @@ class Location:
     path: str
 
 
-def locate(path: str) -> Location:
+def locate(path: str | os.PathLike[str]) -> Location:
     """The weights meant by a path.
 
     Args:
@@ -38,6 +39,7 @@ def locate(path: str) -> Location:
     Raises:
         CheckpointError: nothing is there, it is something else, or a part of it is missing.
     """
+    path = os.fspath(path)
     if "://" in path:
         raise CheckpointError(
             f"{path}: weights are read from local disk only; copy the files there first"
@@ -63,10 +65,10 @@ def _in_directory(folder: Path) -> Location:
     if exported.is_dir():
         return _in_directory(exported)
     if exported.is_file():
-        return locate(str(_latest(exported)))
+        return locate(_latest(exported))
     prefixes = sorted(p.with_suffix("") for p in folder.glob("*.index"))
     if len(prefixes) == 1:
-        return locate(str(prefixes[0]))
+        return locate(prefixes[0])
     if prefixes:
         names = one_of(p.name for p in prefixes)
         raise CheckpointError(f"{folder} holds {names}: name one of them")

@@ -9,6 +9,7 @@ import functools
 import hashlib
 import itertools
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -37,9 +38,9 @@ one of 1024 x 1024 is enough to do alone."""
 
 
 def open_deepmac(
-    name_or_path: str,
+    name_or_path: str | Path,
     *,
-    checkpoint: str | None = None,
+    checkpoint: str | Path | None = None,
     overrides: Iterable[str] = (),
     random_weights: bool = False,
     accept: Sequence[str] = (),
@@ -58,7 +59,7 @@ def open_deepmac(
         if not random_weights:
             raise CheckpointError(
                 f"{name_or_path}: no checkpoint is given, and without one there is nothing "
-                f"learnt to predict with; name one, such as path/to/ckpt-51"
+                f"learnt to predict with; name one, such as checkpoint=path/to/ckpt-51"
             )
         return DeepmacPredictor(build())
     weights = open_weights(checkpoint)
@@ -118,7 +119,9 @@ class DeepmacPredictor:
         return digest.hexdigest()
 
     def __call__(
-        self, images: Sequence[np.ndarray], boxes: Sequence[np.ndarray] | None
+        self,
+        images: Sequence[np.ndarray],
+        boxes: Sequence[np.ndarray | Sequence] | None,
     ) -> list[BoxMasks]:
         """Masks for the boxes of images, or for what the network detects there.
 
@@ -141,7 +144,9 @@ class DeepmacPredictor:
         return [found[number] for number in range(len(images))]
 
     def _given(
-        self, images: Sequence[np.ndarray], boxes: Sequence[np.ndarray]
+        self,
+        images: Sequence[np.ndarray],
+        boxes: Sequence[np.ndarray | Sequence],
     ) -> Iterator[tuple[int, BoxMasks]]:
         if len(boxes) != len(images):
             raise DataError(f"{len(images)} images, but boxes for {len(boxes)}")

@@ -1,5 +1,7 @@
 """The network as a predictor: one backbone pass an image, few shapes, the same masks in any batch."""
 
+from pathlib import Path
+
 import numpy as np
 import pytest
 
@@ -175,19 +177,19 @@ def test_the_fingerprint_follows_the_weights(small_config):
 
 
 @pytest.fixture(scope="module")
-def config_path(small_config, tmp_path_factory) -> str:
+def config_path(small_config, tmp_path_factory) -> Path:
     path = tmp_path_factory.mktemp("config") / "small.config"
     config = PipelineConfig(model=ModelConfig(center_net=small_config()))
     path.write_text(to_text(config))
-    return str(path)
+    return path
 
 
 @pytest.fixture(scope="module")
-def weights_path(small_config, tmp_path_factory) -> str:
-    path = str(tmp_path_factory.mktemp("weights") / "small.weights.h5")
+def weights_path(small_config, tmp_path_factory) -> Path:
+    path = tmp_path_factory.mktemp("weights") / "small.weights.h5"
     model = DeepMAC(small_config(), embedding_head_kernel=(1, 3))
     sharpen(model)
-    save_weights(model, path)
+    save_weights(model, str(path))
     return path
 
 
@@ -204,6 +206,13 @@ class TestLoad:
         assert not result.masks[0][outside].any()
         assert result.mask_probs.shape == (3, 8, 8)
         assert len(result.scores) == len(result.category_ids) == 3
+
+    def test_a_box_that_is_none_is_told(self, config_path, weights_path, images):
+        predictor = deepmac.load(config_path, weights_path)
+        with pytest.raises(DataError, match="must be numbers"):
+            predictor(images[0], boxes=[[1, 2, 3, 4], [1, 2]])
+        with pytest.raises(DataError, match="must be a NumPy array, got list"):
+            predictor(images[0].tolist())
 
     def test_boxes_are_optional(self, config_path, weights_path, images):
         result = deepmac.load(config_path, weights_path)(images[0])
