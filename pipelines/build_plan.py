@@ -25,7 +25,7 @@ from deepmac.instances import ImageId
 from pipelines.preflight import Problems
 from pipelines.shards import shard_index
 
-_SAMPLE = 8  # images that are looked at before any work
+SAMPLE = 8  # images that are looked at before any work
 _MAX_DUPLICATES = 10_000  # annotation ids; more of them are two sets in one file
 
 
@@ -99,7 +99,7 @@ class _Survey:
 
     def note_image(self, entry: Any) -> ImageId:
         self._num_images += 1
-        if len(self._first_images) < _SAMPLE:
+        if len(self._first_images) < SAMPLE:
             self._first_images.append(entry)
         image_id = _joint_id(entry, "id")
         self._image_ids.add(image_id)
@@ -135,7 +135,7 @@ class _Survey:
                 f"{one_of(self._wanted_ids.some())})"
             )
         with problems.noting():
-            _look_at(ImageSource(images), self._first_images)
+            look_at(ImageSource(images), self._first_images)
         duplicates: list[list[int]] = []
         with problems.noting():
             duplicates = _duplicates(self._annotation_ids, annotations)
@@ -155,7 +155,7 @@ def _joint_id(entry: Any, key: str) -> ImageId:
         return ""
 
 
-def _look_at(source: ImageSource, entries: Sequence[Any]) -> None:
+def look_at(source: ImageSource, entries: Sequence[Any]) -> None:
     """Raises DataError if none of some images can be read: then the directory is wrong."""
     first_error = None
     for entry in entries:

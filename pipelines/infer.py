@@ -1,0 +1,338 @@
+"""Images and boxes -> one mask for each box, in units that commit themselves."""
+
+import dataclasses
+import functools
+import hashlib
+import sys
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from apache_beam.options.pipeline_options import PipelineOptions
+
+import deepmac
+from deepmac.commands import from_options, option, run
+from deepmac.data.coco import OUT_OF_BOUNDS
+from deepmac.data.decode import MAX_PIXELS
+from deepmac.data.directory import open_records
+from deepmac.data.image_source import ImageSource
+from deepmac.errors import OptionError
+from deepmac.label import Settings
+from deepmac.paste import THRESHOLD
+from deepmac.predictors.checked import CheckedPredictor
+from pipelines import launch
+from pipelines.build_plan import NoWriter, Writer
+from pipelines.dead_letters import conclude
+from pipelines.label_exports import write_annotations, write_results
+from pipelines.label_plan import plan_boxes, plan_images, plan_records, records_digest
+from pipelines.label_work import LabelWork, open_shared
+from pipelines.preflight import (
+    Problems,
+    check_fraction,
+    check_output,
+    check_readable,
+)
+from pipelines.progress import announce
+from pipelines.units import Totals, finish, run_units
+
+KIND = "predictions"
+SCHEMA_VERSION = 1
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Options:
+    """Makes a mask for every box, or for everything that the model detects.
+
+    Input is a COCO annotation file with its images, or records. A job that was stopped goes on
+    where it was when the same command is given again.
+    """
+
+    annotations: str | None = option(
+        "COCO annotation file with the boxes (JSON).", metavar="FILE", default=None
+    )
+    images: str | None = option(
+        "Directory of the image files, or a pattern of directories or files.",
+        metavar="DIR|GLOB",
+        default=None,
+    )
+    records: str | None = option(
+        "Directory of records instead of annotations and images.",
+        metavar="DIR",
+        default=None,
+    )
+    out: str = option("Directory to write to.", metavar="DIR")
+    model: str = option(
+        "A configuration, by name or path; grabcut, box or ellipse; or package.module:factory.",
+        metavar="NAME|PATH",
+    )
+    checkpoint: str | None = option(
+        "Weights of the model.", metavar="PATH", default=None
+    )
+    set: tuple[str, ...] = option(
+        "Changes a value of the configuration; may be given several times.",
+        metavar="FIELD=VALUE",
+        default=(),
+    )
+    accept: tuple[str, ...] = option(
+        "Variables of the model, by name or pattern, that the checkpoint need not fit.",
+        metavar="PATTERN",
+        default=(),
+    )
+    boxes: str = option(
+        "Masks for the boxes of the input, or for those that the model detects.",
+        default="given",
+        choices=("given", "detect"),
+    )
+    mask_threshold: float = option(
+        "A pixel belongs to the object when its probability is above this.",
+        default=THRESHOLD,
+    )
+    min_score: float = option(
+        "Detections with a lower score are left out.", default=0.0
+    )
+    max_detections: int = option("Detections of an image that are kept.", default=100)
+    out_of_bounds: str = option(
+        "Boxes that reach beyond the image: cut them, or let them fail.",
+        default="clip",
+        choices=OUT_OF_BOUNDS,
+    )
+    reference_quirks: bool = option(
+        "Do everything as the reference does, also what it does wrongly.", default=False
+    )
+    unit_images: int = option(
+        "Images in one output file, and the most that a stop can cost.", default=256
+    )
+    micro_batch: int = option("Images decoded and predicted together.", default=4)
+    max_pixels: int = option("Images with more pixels fail.", default=MAX_PIXELS)
+    write_coco_results: bool = option(
+        "Write predictions.json too, a plain COCO results file.", default=False
+    )
+    write_annotations: bool = option(
+        "Write annotations.json too: the input with its missing segmentations filled in.",
+        default=False,
+    )
+    max_failed_fraction: float = option(
+        "Exit with status 3 when more of the images fail.", default=0.01
+    )
+    verbose: bool = option("Show what Beam logs.", default=False)
+
+
+def execute(options: Options, beam_args: list[str]) -> int:
+    """Labels the images; returns the exit status."""
+    launch.parse_beam_args(
+        beam_args
+    )  # a slip there need not wait for the model to load
+    identity = _identity(options, _check(options))
+    totals = run_units(
+        options.out,
+        job="label",
+        plan=functools.partial(_plan, options),
+        work=functools.partial(_work, options),
+        options=identity,
+        inputs=_inputs(options),
+        beam_args=beam_args,
+        verbose=options.verbose,
+    )
+    if options.write_coco_results:
+        write_results(options.out, totals)
+    if options.write_annotations and options.annotations is not None:
+        filled = write_annotations(options.out, totals, options.annotations)
+        print(f"annotations.json: {filled.in_words()}")
+    finish(options.out, make_manifest(identity, totals))
+    return conclude(totals, options.max_failed_fraction, out=options.out)
+
+
+command = from_options("label", Options, execute)
+
+
+def main(argv: list[str] | None = None) -> int:
+    """`python -m pipelines.infer`: the job's options and Beam's, mixed."""
+    mixed = from_options("infer", Options, execute, mix_in_unknown=True)
+    return run(mixed, argv, "python -m pipelines.infer")
+
+
+def make_manifest(identity: Mapping[str, Any], totals: Totals) -> dict[str, Any]:
+    """What the directory holds: a function of the input, the options and the package version."""
+    return {
+        "kind": KIND,
+        "schema": SCHEMA_VERSION,
+        "deepmac": deepmac.__version__,
+        "options": dict(identity),
+        "categories": [
+            {"id": i, "name": name} for i, name in totals.context["categories"]
+        ],
+        "counts": totals.counts,
+        "units": [
+            {
+                "name": unit.data_name,
+                "bytes": unit.data_bytes,
+                "sha256": unit.data_sha256,
+                "images": unit.counts["images_out"],
+                "masks": unit.counts["masks_out"],
+            }
+            for unit in totals.units
+        ],
+    }
+
+
+def _is_one_process(beam_options: PipelineOptions) -> bool:
+    given = beam_options.get_all_options()
+    is_local = given["runner"].rsplit(".", 1)[-1] == "FnApiRunner"
+    return is_local and given["direct_running_mode"] == "in_memory"
+
+
+def _check(options: Options) -> CheckedPredictor:
+    """Finds all that can be found before any work; returns the predictor."""
+    problems = Problems()
+    for check in (_check_input, _check_numbers, _check_exports):
+        with problems.noting():
+            check(options)
+    with problems.noting():
+        check_output(options.out)
+    if options.annotations is not None:
+        with problems.noting():
+            check_readable(options.annotations)
+    if options.images is not None:
+        with problems.noting():
+            ImageSource(options.images)
+    if options.records is not None:
+        with problems.noting():
+            open_records(options.records)
+    predictor = None
+    with problems.noting():
+        predictor = open_shared(options.model, _model_options(options))
+        if options.boxes == "detect" and not predictor.can_detect:
+            raise OptionError(
+                f"--boxes=detect: '{options.model}' has no detector of its own; use --boxes=given"
+            )
+    if problems and options.annotations and options.images:
+        # The job will not run; what is wrong inside the file is worth telling all the same.
+        with problems.noting():
+            _plan(options, NoWriter())
+    problems.raise_any()
+    assert predictor
+    return predictor
+
+
+def _check_input(options: Options) -> None:
+    if (options.annotations is None) == (options.records is None):
+        raise OptionError("name the input: --annotations with --images, or --records")
+    if (options.annotations is None) != (options.images is None):
+        raise OptionError("--annotations and --images go together")
+    if options.records is not None and options.out_of_bounds != "clip":
+        raise OptionError(
+            "--out_of_bounds is for --annotations: boxes in records lie inside the image already"
+        )
+
+
+def _check_numbers(options: Options) -> None:
+    problems = Problems()
+    for name in ("mask_threshold", "min_score", "max_failed_fraction"):
+        with problems.noting():
+            check_fraction(name, getattr(options, name))
+    for name in ("unit_images", "micro_batch", "max_detections", "max_pixels"):
+        if getattr(options, name) < 1:
+            problems.add(f"--{name} must be positive, got {getattr(options, name)}")
+    problems.raise_any()
+
+
+def _check_exports(options: Options) -> None:
+    if not options.write_annotations:
+        return
+    if options.boxes == "detect":
+        raise OptionError("--write_annotations: detections belong to no annotation")
+    if options.annotations is None:
+        raise OptionError("--write_annotations: records have no annotation file")
+
+
+def _model_options(options: Options) -> tuple[tuple[str, Any], ...]:
+    """The options of the predictor that are set."""
+    given = {
+        "checkpoint": options.checkpoint,
+        "overrides": options.set,
+        "accept": options.accept,
+        "reference_quirks": options.reference_quirks,
+    }
+    return tuple((name, value) for name, value in given.items() if value)
+
+
+def _identity(options: Options, predictor: CheckedPredictor) -> dict[str, Any]:
+    """The options that decide the results, with files as their digests.
+
+    Not among them: `micro_batch`, so that a job that ran out of memory can go on with less. Sums
+    in another order move a probability by 1e-6 or so.
+    """
+    identity: dict[str, Any] = {
+        "model": Path(options.model).name,
+        "model_fingerprint": predictor.fingerprint,
+        "boxes": options.boxes,
+        "mask_threshold": options.mask_threshold,
+        "reference_quirks": options.reference_quirks,
+        "max_pixels": options.max_pixels,
+    }
+    if options.boxes == "detect":
+        identity["min_score"] = options.min_score
+        identity["max_detections"] = options.max_detections
+    if options.records is not None:
+        identity["records_sha256"] = records_digest(open_records(options.records))
+    elif options.annotations is not None:
+        identity["annotations_sha256"] = _sha256(options.annotations)
+        identity["out_of_bounds"] = options.out_of_bounds
+        identity["unit_images"] = options.unit_images
+    return identity
+
+
+def _sha256(path: str) -> str:
+    with open(path, "rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def _inputs(options: Options) -> dict[str, Any]:
+    """Where the input lies that the identity does not cover."""
+    names = ("images", "records", "checkpoint")
+    paths = {name: getattr(options, name) for name in names}
+    return {name: str(Path(p).absolute()) for name, p in paths.items() if p is not None}
+
+
+def _plan(options: Options, writer: Writer) -> dict[str, Any]:
+    if options.records is not None:
+        return plan_records(open_records(options.records), writer)
+    assert options.annotations
+    assert options.images
+    with announce(f"reading {options.annotations}"):
+        if options.boxes == "detect":
+            return plan_images(
+                options.annotations, options.images, options.unit_images, writer
+            )
+        return plan_boxes(
+            options.annotations, options.images, options.unit_images, writer
+        )
+
+
+def _work(options: Options, context: Mapping[str, Any]) -> LabelWork:
+    paths = _inputs(options)
+    return LabelWork(
+        model=options.model,
+        model_options=_model_options(options),
+        settings=Settings(
+            detect=options.boxes == "detect",
+            micro_batch=options.micro_batch,
+            mask_threshold=options.mask_threshold,
+            min_score=options.min_score,
+            max_detections=options.max_detections,
+            max_pixels=options.max_pixels,
+            reference_quirks=options.reference_quirks or None,
+        ),
+        images=paths.get("images"),
+        records=paths.get("records"),
+        category_names=dict(context["categories"]),
+        duplicates=dict(context["duplicates"]),
+        out_of_bounds=options.out_of_bounds,
+    )
+
+
+if __name__ == "__main__":
+    # What travels to workers must come from the module of that name, not from `__main__`.
+    from pipelines.infer import main as start
+
+    sys.exit(start())

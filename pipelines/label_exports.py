@@ -1,0 +1,116 @@
+"""What `label` writes besides its units: files that other tools read."""
+
+import dataclasses
+import gzip
+import json
+from collections.abc import Callable, Iterable, Iterator
+from typing import Any
+
+from deepmac.data.coco import annotation_id_of
+from deepmac.data.json_stream import stream_members
+from deepmac.masks import rle_area
+from pipelines.storage import LocalOutput, open_output
+from pipelines.units import Totals, load_line
+
+RESULTS, ANNOTATIONS = "predictions.json", "annotations.json"
+_RESULT_KEYS = ("image_id", "category_id", "segmentation", "score")
+
+
+def write_results(out: str, totals: Totals) -> None:
+    """Writes `predictions.json`, a COCO results file: one list, the standard keys alone."""
+    output = open_output(out)
+    with output.new_file(RESULTS) as file:
+        start = "[\n"
+        for row in _rows(output, totals):
+            result = {key: row[key] for key in _RESULT_KEYS}
+            file.write((start + json.dumps(result)).encode())
+            start = ",\n"
+        file.write(b"[]\n" if start == "[\n" else b"\n]\n")
+        file.publish()
+
+
+@dataclasses.dataclass(slots=True)
+class Filled:
+    """What became of the annotations of a data set: how many of each kind."""
+
+    filled: int = 0
+    had_one: int = 0
+    crowds: int = 0
+    without_mask: int = 0
+
+    def in_words(self) -> str:
+        """Says it in one line, leaving out what there is none of."""
+        parts = [
+            (self.filled, "masks filled in"),
+            (self.had_one, "were there already"),
+            (self.crowds, "crowds left without"),
+            (self.without_mask, "boxes have none, see dead_letters.jsonl"),
+        ]
+        return ", ".join(f"{n} {text}" for n, text in parts if n or text == parts[0][1])
+
+
+def write_annotations(out: str, totals: Totals, annotations: str) -> Filled:
+    """Writes `annotations.json`: the input data set with its missing masks filled in.
+
+    An annotation whose `segmentation` is missing or empty gets that of its box, as compressed run
+    lengths, and where it has no `area`, which evaluators need, the number of the mask's pixels.
+    Everything else stays as it is: masks that were there, crowds, boxes that failed, other fields.
+
+    Holds the run lengths of all masks in memory, some 500 bytes each.
+    """
+    output = open_output(out)
+    masks = {row["annotation_id"]: row["segmentation"] for row in _rows(output, totals)}
+    masks.pop(None, None)  # boxes without an id cannot be found again
+    count = Filled()
+
+    def fill(annotation: Any) -> Any:
+        mask = masks.pop(annotation_id_of(annotation), None)
+        if not isinstance(annotation, dict):
+            count.without_mask += 1
+        elif annotation.get("segmentation"):
+            count.had_one += 1
+        elif annotation.get("iscrowd"):
+            count.crowds += 1
+        elif mask is None:
+            count.without_mask += 1
+        else:
+            count.filled += 1
+            return _with_mask(annotation, mask)
+        return annotation
+
+    with output.new_file(ANNOTATIONS) as file:
+        for text in _rewritten(stream_members(annotations), fill):
+            file.write(text.encode())
+        file.publish()
+    return count
+
+
+def _with_mask(annotation: dict[str, Any], mask: dict[str, Any]) -> dict[str, Any]:
+    result = annotation | {"segmentation": mask}
+    if result.get("area") is None:
+        size, counts = mask["size"], mask["counts"].encode("ascii")
+        result["area"] = rle_area({"size": size, "counts": counts})
+    return result
+
+
+def _rows(output: LocalOutput, totals: Totals) -> Iterator[dict[str, Any]]:
+    for unit in totals.units:
+        with output.open(unit.data_name) as packed, gzip.open(packed) as lines:
+            for line in lines:
+                yield load_line(line)
+
+
+def _rewritten(
+    members: Iterable[tuple[str, int | None, Any]], fill: Callable[[Any], Any]
+) -> Iterator[str]:
+    """The JSON text of a streamed object (see `stream_members`), with annotations replaced."""
+    before, after_list = "{", ""
+    for key, position, value in members:
+        if position is not None:
+            value = fill(value) if key == "annotations" else value
+            yield ("," if position else "") + "\n" + json.dumps(value)
+            continue
+        yield f"{after_list}{before}\n{json.dumps(key)}: "
+        yield "[" if value == [] else json.dumps(value)
+        before, after_list = ",", "]" if value == [] else ""
+    yield f"{after_list}{'{' if before == '{' else ''}}}\n"

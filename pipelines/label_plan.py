@@ -1,0 +1,158 @@
+"""The plan of the `label` job: images in the order of their ids, cut into ranges, or shards."""
+
+import bisect
+import hashlib
+from collections.abc import Iterable, Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+from deepmac.data.coco import image_id_of, read_categories
+from deepmac.data.directory import RecordDirectory
+from deepmac.data.failures import Unusable
+from deepmac.data.ids import id_order
+from deepmac.data.image_source import ImageSource
+from deepmac.data.json_stream import stream_members
+from deepmac.errors import DataError
+from deepmac.instances import ImageId
+from pipelines.build_plan import SAMPLE, Writer, look_at, plan_build
+from pipelines.shards import shard_names
+
+NAME = "predictions"
+
+
+def plan_boxes(
+    annotations: str, images: str, unit_images: int, writer: Writer
+) -> dict[str, Any]:
+    """Sorts images and their annotations into units, and looks at the file as a whole.
+
+    Args:
+        annotations: COCO annotation file. It is read once where the images stand before the
+            annotations, as they usually do, and twice otherwise.
+        images: see `deepmac.data.image_source.ImageSource`.
+        unit_images: the most images that a unit may have.
+        writer: takes {"image": entry} and {"annotation": entry, "position": in the file}.
+
+    Returns:
+        JSON: `categories` and `duplicates`, see `plan_build`.
+
+    Raises:
+        ProblemsFound: names everything that is wrong at large.
+        DataError: the file cannot be read or is no COCO file, or has no images.
+    """
+    ranges = Ranges(_image_ids(annotations), unit_images, annotations)
+    for unit in ranges.units:
+        writer.declare(unit)
+    context = plan_build(
+        annotations, images, "all", ranges.units, _Router(writer, ranges)
+    )
+    return {key: context[key] for key in ("categories", "duplicates")}
+
+
+def plan_images(
+    annotations: str, images: str, unit_images: int, writer: Writer
+) -> dict[str, Any]:
+    """As `plan_boxes`, for images alone: the file need not have annotations or categories."""
+    ranges = Ranges(_image_ids(annotations), unit_images, annotations)
+    for unit in ranges.units:
+        writer.declare(unit)
+    router = _Router(writer, ranges)
+    categories, first_images = [], []
+    for key, position, entry in stream_members(annotations):
+        if position is not None and key == "images":
+            router.add("", {"image": entry})
+            if position < SAMPLE:
+                first_images.append(entry)
+        elif position is not None and key == "categories":
+            categories.append(entry)
+    look_at(ImageSource(images), first_images)
+    found = read_categories(categories, annotations) if categories else ()
+    return {"categories": [[c.id, c.name] for c in found], "duplicates": []}
+
+
+def plan_records(directory: RecordDirectory, writer: Writer) -> dict[str, Any]:
+    """A unit for each shard; its item holds the shard's name and number of images if known."""
+    names = shard_names(NAME, len(directory.shards))
+    for name, shard in zip(names, directory.shards, strict=True):
+        writer.add(name, {"shard": shard.path.name, "num_images": shard.num_images})
+    categories = [[c.id, c.name] for c in directory.categories]
+    return {"categories": categories, "duplicates": []}
+
+
+def records_digest(directory: RecordDirectory) -> str:
+    """Changes with the contents of records: of their checksums, where a manifest has them.
+
+    Of files without a manifest, the names and sizes must do: reading them would take as long as
+    many a job.
+    """
+    digest = hashlib.sha256()
+    for shard in directory.shards:
+        facts = (shard.path.name, shard.sha256 or _size(shard.path))
+        digest.update(repr(facts).encode())
+    return digest.hexdigest()
+
+
+class Ranges:
+    """Image ids in order, cut into ranges of equal length; the last may be shorter.
+
+    Attributes:
+        units: names of the ranges.
+    """
+
+    def __init__(self, image_ids: Iterable[ImageId], length: int, where: str):
+        """Ranges of ids; an id that stands there twice counts once.
+
+        Raises:
+            DataError: there are no ids.
+            OptionError: there would be more ranges than there can be files.
+        """
+        self._ids = sorted(set(image_ids), key=id_order)
+        if not self._ids:
+            raise DataError(f"{where}: the list of images is empty")
+        self._length = length
+        self.units = shard_names(NAME, -(-len(self._ids) // length))
+
+    def unit_of(self, image_id: ImageId) -> str:
+        """The unit of an id; one that is not there goes to a neighbour, always the same."""
+        place = bisect.bisect_left(self._ids, id_order(image_id), key=id_order)
+        return self.units[min(place // self._length, len(self.units) - 1)]
+
+
+class _Router:
+    """A writer that puts each entry into the unit of its image."""
+
+    def __init__(self, writer: Writer, ranges: Ranges):
+        self._writer, self._ranges = writer, ranges
+
+    def declare(self, unit_name: str) -> None:
+        pass  # all of them are declared already
+
+    def add(self, unit_name: str, item: Mapping[str, Any]) -> None:
+        """Adds an item to the unit that its image's id asks for, not to the one named."""
+        if "image" in item:
+            image_id = _id_in(item["image"], "id")
+        else:
+            image_id = _id_in(item["annotation"], "image_id")
+        self._writer.add(self._ranges.unit_of(image_id), item)
+
+
+def _image_ids(annotations: str) -> Iterator[ImageId]:
+    """The ids of the images of a file, read up to the end of their list."""
+    began = False
+    for key, position, entry in stream_members(annotations):
+        if key == "images" and position is not None:
+            began = True
+            yield _id_in(entry, "id")
+        elif began:
+            return
+
+
+def _id_in(entry: Any, key: str) -> ImageId:
+    """The id of an image, or that an annotation names; '' where there is no usable one."""
+    try:
+        return image_id_of(entry.get(key)) if isinstance(entry, Mapping) else ""
+    except Unusable:
+        return ""
+
+
+def _size(path: Path) -> int:
+    return path.stat().st_size

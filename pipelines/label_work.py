@@ -1,0 +1,221 @@
+"""The work of the `label` job: one unit of images -> one file of COCO results."""
+
+import collections
+import dataclasses
+import functools
+import gzip
+import io
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from deepmac.boxes import to_xywh
+from deepmac.data.assemble import Assembler, Assembly
+from deepmac.data.coco import InstanceReader
+from deepmac.data.failures import Failure
+from deepmac.data.image_source import ImageSource
+from deepmac.data.records import decode_example
+from deepmac.data.splits import Split
+from deepmac.data.tfrecord import read_frames
+from deepmac.errors import DataError
+from deepmac.instances import Example
+from deepmac.label import ImageLabels, Settings, label_images
+from deepmac.predictors import open_predictor
+from deepmac.predictors.checked import CheckedPredictor
+from pipelines.dead_letters import DeadLetter
+from pipelines.units import Unit, UnitReport, dump_line
+
+_NO_MASKS = Split("none", frozenset())  # of the input: only its boxes are wanted
+_OF_BOXES = (
+    "annotations_in", "annotations_failed", "annotations_of_failed_images",
+    "annotations_without_id", "boxes_clipped",
+)  # fmt: skip
+_OF_IMAGES = (
+    "images_in", "images_failed", "image_bytes", "images_greyscale", "images_cmyk",
+    "images_16_bit", "images_turned", "sizes_mended", "names_not_utf8",
+)  # fmt: skip
+
+
+@functools.lru_cache(maxsize=1)
+def open_shared(model: str, options: tuple[tuple[str, Any], ...]) -> CheckedPredictor:
+    """The process's one copy of a predictor; see `open_predictor`."""
+    return open_predictor(model, **dict(options))
+
+
+@dataclasses.dataclass(kw_only=True)
+class LabelWork:
+    """A unit of the job: a range of images with their boxes, or a shard -> COCO results.
+
+    The counts satisfy images_in = images_out + images_failed and, for given boxes, annotations_in
+    = masks_out + crowds + annotations_failed + annotations_of_failed_images.
+
+    Attributes:
+        model, model_options: see `open_predictor`.
+        settings: see `label_images`.
+        images: see `ImageSource`; None where the units are shards.
+        records: directory of the shards; None where the units are ranges of images.
+        category_names: of the ids of the data set; empty if it does not say.
+        duplicates: see `Assembler`.
+        out_of_bounds: see `InstanceReader`.
+        source, predictor: opened by `setup`.
+    """
+
+    model: str
+    model_options: tuple[tuple[str, Any], ...]
+    settings: Settings
+    images: str | None
+    records: str | None
+    category_names: Mapping[int, str]
+    duplicates: Mapping[int, int]
+    out_of_bounds: str
+    source: ImageSource | None = None
+    predictor: CheckedPredictor | None = None
+
+    def data_name(self, unit_name: str) -> str:
+        return f"{unit_name}.jsonl.gz"
+
+    def setup(self) -> None:
+        if self.images is not None:
+            self.source = ImageSource(self.images)
+        self.predictor = open_shared(self.model, self.model_options)
+
+    def process(self, unit: Unit, out: io.RawIOBase) -> UnitReport:
+        assert self.predictor, "setup comes first"
+        assembly, tally = Assembly(), _Tally()
+        examples = self._examples(unit, assembly)
+        # No time and no name in the header: equal results give equal files.
+        with gzip.GzipFile("", "wb", compresslevel=6, fileobj=out, mtime=0) as file:
+            for done in label_images(examples, self.predictor, self.settings):
+                for row in done.rows:
+                    file.write(dump_line(row))
+                tally.note(done)
+        failures = (*assembly.failures, *tally.failures)
+        letters = [
+            DeadLetter(job="label", unit=unit.name, **dataclasses.asdict(failure))
+            for failure in failures
+        ]
+        return UnitReport(tally.counts(assembly, self.settings.detect), letters)
+
+    def _examples(self, unit: Unit, assembly: Assembly) -> Iterator[Example]:
+        reader = InstanceReader(
+            frozenset(self.category_names), _NO_MASKS, self.out_of_bounds
+        )
+        if self.records is not None:
+            (item,) = unit.items
+            return read_shard(
+                Path(self.records) / item["shard"],
+                item["num_images"],
+                reader,
+                self.category_names,
+                assembly,
+            )
+        assert self.source, "setup comes first"
+        assembler = Assembler(
+            read_image=self.source.read,
+            reader=reader,
+            duplicates=self.duplicates,
+            max_pixels=self.settings.max_pixels,
+        )
+        return assembler.examples(unit.items, assembly)
+
+
+class _Tally:
+    """What became of the images of a unit."""
+
+    def __init__(self):
+        self.failures: list[Failure] = []
+        self._counts: collections.Counter[str] = collections.Counter()
+
+    def note(self, done: ImageLabels) -> None:
+        self._counts["masks_empty"] += done.num_empty
+        self._counts["masks_out"] += len(done.rows)
+        if done.failure is None:
+            self._counts["crowds"] += done.num_crowds
+        else:
+            self.failures.append(done.failure)
+            self._counts["images_failed"] += 1
+            self._counts["annotations_of_failed_images"] += done.num_boxes
+
+    def counts(self, assembly: Assembly, detect: bool) -> dict[str, int]:
+        """Together with what became of them before; boxes count only where they matter."""
+        total = self._counts + assembly.counts
+        total["images_out"] = total["images_in"] - total["images_failed"]
+        kept = {*_OF_IMAGES, "images_out", "masks_out", "masks_empty"}
+        if not detect:
+            kept.update(_OF_BOXES, {"crowds"})
+        always = ("images_in", "images_out", "images_failed", "masks_out")
+        return {name: total[name] for name in kept if total[name] > 0 or name in always}
+
+
+def read_shard(
+    path: Path,
+    num_images: int | None,
+    reader: InstanceReader,
+    category_names: Mapping[int, str],
+    into: Assembly,
+) -> Iterator[Example]:
+    """The images of a shard with their boxes. A record that cannot be read costs only itself.
+
+    Args:
+        path: of the shard.
+        num_images: in it, as the manifest says; None if unknown.
+        reader: checks the boxes. If it knows no categories, any will do.
+        category_names: of the ids, for records that hold names alone.
+        into: failures and counts, filled as the examples are taken.
+    """
+    category_ids = {name: number for number, name in category_names.items()} or None
+    with path.open("rb") as file:
+        frames = enumerate(read_frames(file, path.name))
+        index = -1
+        while True:
+            try:
+                index, (offset, data) = next(frames)
+            except StopIteration:
+                return
+            except DataError as e:
+                # Where one record ends and the next begins is not known any more.
+                lost = max((num_images or 0) - index - 1, 1)
+                _fail(
+                    lost, "shard_damaged", f"{e}; {lost} or more images are lost", into
+                )
+                return
+            try:
+                example = decode_example(
+                    data, category_ids=category_ids, with_masks=False
+                )
+            except DataError as e:
+                where = f"{path.name}: record {index} at byte {offset}"
+                _fail(1, "record_malformed", f"{where}: {e}", into)
+                continue
+            into.counts["images_in"] += 1
+            yield _with_checked_boxes(example, reader, into)
+
+
+def _fail(num_images: int, reason: str, message: str, into: Assembly) -> None:
+    into.counts["images_in"] += num_images
+    into.counts["images_failed"] += num_images
+    into.failures.append(Failure(None, None, "record", reason, "DataError", message))
+
+
+def _with_checked_boxes(
+    example: Example, reader: InstanceReader, into: Assembly
+) -> Example:
+    annotations = [
+        {
+            "id": instance.annotation_id,
+            "category_id": instance.category_id,
+            "bbox": to_xywh(np.array(instance.box)).tolist(),
+            "area": instance.area,
+            "iscrowd": int(instance.is_crowd),
+        }
+        for instance in example.instances
+    ]
+    if not reader.category_ids:
+        known = frozenset(i.category_id for i in example.instances)
+        reader = dataclasses.replace(reader, category_ids=known)
+    read = reader.read(example.image_id, example.height, example.width, annotations)
+    into.counts.update(read.counts)
+    into.failures.extend(read.failures)
+    return dataclasses.replace(example, instances=tuple(read.instances))
