@@ -98,13 +98,12 @@ class RleCache:
     """
 
     def __init__(self, segmentations: Sequence[Any], sizes: np.ndarray):
-        self._segmentations, self._sizes = segmentations, sizes
+        self._segmentations, self._sizes = segmentations, sizes.tolist()
         self._rles: dict[int, RLE] = {}
 
     def __getitem__(self, row: int) -> RLE:
         if row not in self._rles:
-            height, width = self._sizes[row].tolist()
-            self._rles[row] = to_rle(self._segmentations[row], height, width)
+            self._rles[row] = to_rle(self._segmentations[row], *self._sizes[row])
         return self._rles[row]
 
 
