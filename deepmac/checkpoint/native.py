@@ -1,13 +1,16 @@
 """Our own format: a Keras weights file (HDF5, no pickle) with an index of its variables.
 
 The index says which of our paths each array belongs to, so that a file can be compared with a
-model before anything is loaded. The file stays one that `keras.Model.load_weights` reads.
+model before anything is loaded, and holds checksums, which HDF5 by itself has not. The file stays
+one that `keras.Model.load_weights` reads.
 """
 
 import collections
 import contextlib
 import json
 import os
+import zlib
+from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -43,7 +46,9 @@ def save_weights(model: "keras.Model", path: str) -> None:
         partial.parent.mkdir(parents=True, exist_ok=True)
         model.save_weights(partial)
         with h5py.File(partial, "r+") as file:
-            file[_INDEX] = json.dumps(_index(model, file))
+            index = json.dumps(_index(model, file)).encode()
+            file[_INDEX] = np.frombuffer(index, np.uint8)
+            file[_INDEX].attrs["crc32"] = zlib.crc32(index)
         partial.replace(path)
     except OSError as e:
         raise CheckpointError(f"{path}: cannot be written: {e.strerror or e}") from None
@@ -68,30 +73,22 @@ class NativeWeights:
             CheckpointError: the file is damaged, or not one of ours.
         """
         self.path = path
-        try:
+        with _damage_told(path):
             self._file: Any = h5py.File(path, "r")
-        except OSError as e:
-            raise CheckpointError(
-                f"{path}: damaged or cut off, HDF5 cannot open it ({_reason(e)})"
-            ) from None
-        if _INDEX not in self._file:
-            raise CheckpointError(
-                f"{path}: a weights file without deepmac's index; write it with "
-                f"deepmac.checkpoint.native.save_weights, or load it with Keras's load_weights"
-            )
-        index = json.loads(self._file[_INDEX][()])
+            index = self._read_index()
         if index["format"] > _FORMAT:
             raise CheckpointError(
                 f"{path}: written by deepmac {index['version']} in format {index['format']}; "
                 f"this is deepmac {deepmac.__version__}, which reads up to format {_FORMAT}"
             )
         self.version: str = index["version"]
-        self.variables = {
-            reference_name(name) or name: Stored(
-                v["dataset"], tuple(v["shape"]), v["dtype"]
-            )
-            for name, v in index["variables"].items()
-        }
+        self.variables: dict[str, Stored] = {}
+        self._crc32: dict[str, int] = {}
+        for our_path, entry in index["variables"].items():
+            name = reference_name(our_path) or our_path
+            shape = tuple(entry["shape"])
+            self.variables[name] = Stored(entry["dataset"], shape, entry["dtype"])
+            self._crc32[name] = entry["crc32"]
 
     def read(self, name: str) -> np.ndarray:
         """The value of a variable.
@@ -99,12 +96,37 @@ class NativeWeights:
         Raises:
             CheckpointError: the file is damaged there.
         """
-        try:
-            return self._file[self.variables[name].key][()]
-        except (OSError, KeyError) as e:
+        stored = self.variables[name]
+        with _damage_told(f"{self.path}: {name}"):
+            value = self._file[stored.key][()]
+            if value.shape != stored.shape or _crc32(value) != self._crc32[name]:
+                raise ValueError("wrong checksum")
+        return value
+
+    def _read_index(self) -> dict[str, Any]:
+        if _INDEX not in self._file:
             raise CheckpointError(
-                f"{self.path}: cannot read {name}; the file is damaged ({_reason(e)})"
-            ) from None
+                f"{self.path}: a weights file without deepmac's index; write it with "
+                f"deepmac.checkpoint.native.save_weights, or load it with Keras's load_weights"
+            )
+        index = self._file[_INDEX][()].tobytes()
+        if zlib.crc32(index) != self._file[_INDEX].attrs["crc32"]:
+            raise ValueError("wrong checksum of the index")
+        return json.loads(index)
+
+
+@contextlib.contextmanager
+def _damage_told(what: str) -> Iterator[None]:
+    """Turns what HDF5 raises on damaged files into one CheckpointError."""
+    try:
+        yield
+    except (OSError, RuntimeError, KeyError, ValueError, TypeError) as e:
+        reason = str(e).strip("'\"").splitlines()[0]
+        raise CheckpointError(f"{what}: damaged or cut off ({reason})") from None
+
+
+def _crc32(value: np.ndarray) -> int:
+    return zlib.crc32(value.tobytes())
 
 
 def _index(model: "keras.Model", file: Any) -> dict[str, Any]:
@@ -129,16 +151,13 @@ def _index(model: "keras.Model", file: Any) -> dict[str, Any]:
         layer_name = variable.path.split("/")[-2]
         dataset = f"{places[layer_name]}/{counts[layer_name]}"
         counts[layer_name] += 1
-        shape = file[dataset].shape
-        if shape != tuple(variable.shape):
+        value = file[dataset][()]
+        if value.shape != tuple(variable.shape):
             raise RuntimeError(f"Keras has put something else than {path} at {dataset}")
         variables[path] = {
             "dataset": dataset,
-            "shape": list(shape),
+            "shape": list(value.shape),
             "dtype": str(variable.dtype),
+            "crc32": _crc32(value),
         }
     return {"format": _FORMAT, "version": deepmac.__version__, "variables": variables}
-
-
-def _reason(error: Exception) -> str:
-    return str(error).strip("'\"").splitlines()[0]

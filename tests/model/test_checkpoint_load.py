@@ -1,11 +1,11 @@
 """Loading: what fits is loaded exactly, what does not is told and changes nothing."""
 
-import json
 from pathlib import Path
 
 import numpy as np
 import pytest
 
+from deepmac.checkpoint import native
 from deepmac.checkpoint.load import load_backbone, load_weights, open_weights
 from deepmac.checkpoint.names import reference_name
 from deepmac.checkpoint.native import save_weights
@@ -52,6 +52,12 @@ def write(arrays, write_flat, tmp_path):
 def values_of(model) -> dict[str, np.ndarray]:
     return {
         path: np.array(variable) for path, variable in named_variables(model).items()
+    }
+
+
+def by_reference_name(model) -> dict[str, np.ndarray]:
+    return {
+        reference_name(path) or path: value for path, value in values_of(model).items()
     }
 
 
@@ -162,6 +168,39 @@ def test_a_cut_off_file_is_told(model, write):
         load_weights(model, weights)
 
 
+@pytest.mark.parametrize("kind", ["reference index", "reference data", "native"])
+def test_random_damage_is_told_or_did_no_harm(
+    model, small_config, write, tmp_path, kind
+):
+    native_path = tmp_path / "model.weights.h5"
+    save_weights(model, str(native_path))
+    prefix = write(**by_reference_name(model))
+    path = Path(prefix) if kind != "native" else native_path
+    damaged = {
+        "reference index": Path(prefix + ".index"),
+        "reference data": Path(prefix + ".data-00000-of-00001"),
+        "native": native_path,
+    }[kind]
+    other = DeepMAC(small_config())
+    whole, rng = damaged.read_bytes(), np.random.default_rng(3)
+    told = 0
+    for attempt in range(12):
+        content = bytearray(whole)
+        if attempt % 2:
+            content = content[: rng.integers(len(content))]
+        for place in rng.integers(len(content), size=20):
+            content[place] ^= 1 << rng.integers(8)
+        damaged.write_bytes(content)
+        try:
+            load_weights(other, open_weights(path))
+        except CheckpointError:
+            told += 1
+        else:
+            held, loaded = values_of(model), values_of(other)
+            assert all(np.array_equal(held[name], loaded[name]) for name in held)
+    assert told >= 11  # bytes that mean nothing may change
+
+
 class TestOurOwnFormat:
     def test_what_was_saved_is_loaded_exactly(self, model, small_config, tmp_path):
         path = str(tmp_path / "run" / "model.weights.h5")
@@ -214,13 +253,30 @@ class TestOurOwnFormat:
         with pytest.raises(CheckpointError, match="damaged or cut off"):
             open_weights(str(path))
 
-    def test_a_file_of_a_later_format_is_refused(self, model, tmp_path):
-        h5py = pytest.importorskip("h5py")
+    def test_a_changed_value_is_noticed(self, model, tmp_path):
+        path = tmp_path / "model.weights.h5"
+        save_weights(model, str(path))
+        content = bytearray(path.read_bytes())
+        value = np.array(model.mask_head.project_out.kernel).tobytes()
+        content[content.index(value) + 1] ^= 1
+        path.write_bytes(content)
+        with pytest.raises(CheckpointError, match=f"{PROJECTION}: damaged .*checksum"):
+            load_weights(model, open_weights(path))
+
+    def test_a_changed_index_is_noticed(self, model, tmp_path):
+        path = tmp_path / "model.weights.h5"
+        save_weights(model, str(path))
+        content = path.read_bytes()
+        path.write_bytes(
+            content.replace(b'"mask_head/project_out/', b'"mask_head/project_in_/')
+        )
+        with pytest.raises(CheckpointError, match="checksum of the index"):
+            open_weights(path)
+
+    def test_a_file_of_a_later_format_is_refused(self, model, tmp_path, monkeypatch):
         path = str(tmp_path / "model.weights.h5")
+        monkeypatch.setattr(native, "_FORMAT", 2)
         save_weights(model, path)
-        with h5py.File(path, "r+") as file:
-            index = json.loads(file["deepmac_index"][()]) | {"format": 2}
-            del file["deepmac_index"]
-            file["deepmac_index"] = json.dumps(index)
+        monkeypatch.undo()
         with pytest.raises(CheckpointError, match="in format 2; this is deepmac"):
             open_weights(path)
