@@ -128,7 +128,7 @@ def read_detections(
         area=area,
         boxes=corners[:0] if for_masks else corners,
         segmentations=segmentations if for_masks else [],
-        annotation_ids=[r.get("annotation_id") for r in chosen],
+        annotation_ids=_annotation_ids(chosen, lambda i: place(int(rows[i]))),
     )
     return detections, counts
 
@@ -183,6 +183,14 @@ def _mask_form(
     given = [chosen[i]["bbox"] for i in own]
     corners[own] = boxes(given, "bbox", lambda i: place(own[i]))
     return rle_areas(rles), corners, []
+
+
+def _annotation_ids(chosen: Sequence[Any], place: Place) -> list[Any]:
+    ids = [result.get("annotation_id") for result in chosen]
+    for row, value in enumerate(ids):
+        if isinstance(value, bool | list | dict):
+            raise DataError(f"{place(row)}: annotation_id is {short(value)}, not an id")
+    return ids
 
 
 def _rectangle(box: Sequence[float]) -> list[list[float]]:

@@ -156,12 +156,12 @@ def _columns(
 ) -> tuple[GroundTruth, collections.Counter[str]]:
     """The annotations that take part, already in order, with counts of what is unusual."""
     counts = collections.Counter[str]()
-    is_crowd = np.array([bool(a.get("iscrowd")) for a in chosen], bool)
+    is_crowd = _flags(chosen, "iscrowd", place)
     counts["annotations_without_iscrowd"] = sum(
         a.get("iscrowd") is None for a in chosen
     )
     is_ignored = is_crowd
-    stored = np.array([bool(a.get("ignore")) for a in chosen], bool)
+    stored = _flags(chosen, "ignore", place)
     if parameters.ignore_field == "honour":
         is_ignored = is_crowd | stored
     else:
@@ -192,6 +192,15 @@ def _columns(
         segmentations=segmentations,
     )
     return ground_truth, counts
+
+
+def _flags(chosen: Sequence[Any], key: str, place: Place) -> np.ndarray:
+    """bool [N]; False where the key is missing."""
+    values = [a.get(key) for a in chosen]
+    for row, value in enumerate(values):
+        if isinstance(value, str | list | dict):
+            raise DataError(f"{place(row)}: {key} is {short(value)}, neither 0 nor 1")
+    return np.array([bool(v) for v in values], bool)
 
 
 def _rows_in_order(

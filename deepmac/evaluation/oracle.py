@@ -2,9 +2,11 @@
 
 import collections
 import dataclasses
+from typing import Any
 
 import numpy as np
 
+from deepmac.data.ids import image_id_from_text
 from deepmac.evaluation.detections import Detections
 from deepmac.evaluation.ground_truth import GroundTruth
 from deepmac.evaluation.overlaps import Masks
@@ -39,7 +41,7 @@ def iou_at_given_boxes(
     if not ground_truth.segmentations:
         return GivenBoxes(np.zeros(0, np.int32), np.zeros(0), counts)
     row_of = {
-        (image, annotation_id): row
+        (image, _plain(annotation_id)): row
         for row, (image, annotation_id) in enumerate(
             zip(ground_truth.image.tolist(), ground_truth.annotation_ids, strict=True)
         )
@@ -50,7 +52,7 @@ def iou_at_given_boxes(
         if annotation_id is None:
             continue
         counts["predictions_for_given_boxes"] += 1
-        truth = row_of.get((images[row], annotation_id))
+        truth = row_of.get((images[row], _plain(annotation_id)))
         if truth is None:
             counts["predictions_with_unknown_annotation_id"] += 1
             continue
@@ -66,3 +68,10 @@ def iou_at_given_boxes(
     ]
     ordinals = ground_truth.ordinal[[t for t, _ in pairs]]
     return GivenBoxes(ordinals, np.maximum(np.array(iou, np.float64), 0), counts)
+
+
+def _plain(annotation_id: Any) -> Any:
+    """An id as ids are compared: records keep '17' as 17."""
+    if isinstance(annotation_id, str):
+        return image_id_from_text(annotation_id)
+    return annotation_id

@@ -52,7 +52,9 @@ def metrics(
     """
     counts, warnings = collections.Counter(), {}
     for evaluation in evaluations.values():
+        missing = len(evaluation.annotations_without_prediction())
         counts |= evaluation.partial.counts
+        counts |= collections.Counter(annotations_without_prediction=missing)
         for warning in warnings_from(evaluation, annotation_ids):
             warnings[warning] = None
     for name in ("results", "units"):  # of files, which are no matter of the figures
@@ -94,14 +96,13 @@ def warnings_from(evaluation: Evaluation, annotation_ids: Sequence[Any]) -> list
             f"AP is -1 as in pycocotools, which looks for 100 among max_dets; AP@{limit} has the "
             f"precision at {limit}"
         )
-    if counts["predictions_for_given_boxes"]:
-        missing = evaluation.annotations_without_prediction().tolist()
-        if missing:
-            ids = one_of(repr(annotation_ids[i]) for i in missing)
-            sentences.append(
-                f"annotations that no prediction carries the id of, which count as IoU 0 in "
-                f"mean_iou_at_gt_boxes: {len(missing)}, namely {ids}"
-            )
+    missing = evaluation.annotations_without_prediction().tolist()
+    if missing:
+        ids = one_of(repr(annotation_ids[i]) for i in missing)
+        sentences.append(
+            f"annotations that no prediction carries the id of, which count as IoU 0 in "
+            f"mean_iou_at_gt_boxes: {len(missing)}, namely {ids}"
+        )
     return sentences
 
 

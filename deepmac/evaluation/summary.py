@@ -62,8 +62,13 @@ class Evaluation:
         return self._given()[1:]
 
     def annotations_without_prediction(self) -> np.ndarray:
-        """Numbers (`GroundTruth.ordinal`) of the annotations that no prediction was made for."""
+        """Numbers (`GroundTruth.ordinal`) of the annotations that no prediction was made for.
+
+        None of them where no prediction of the whole evaluation was made for a given box.
+        """
         ordinal, _, iou = self._given()
+        if not self.partial.counts["predictions_for_given_boxes"]:
+            return ordinal[:0]
         return ordinal[np.isnan(iou)]
 
     def _given(self) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
