@@ -3,10 +3,8 @@
 from collections.abc import Sequence
 from typing import NamedTuple
 
-import keras
-
 from deepmac.config.schema import CenterNetConfig, PredictionHeadConfig
-from deepmac.model.hourglass import convolution
+from deepmac.model.hourglass import BuiltLayer, convolution
 from deepmac.model.tensors import Tensor, ops
 
 
@@ -20,7 +18,7 @@ class HeadOutputs(NamedTuple):
     pixel_embedding: Tensor
 
 
-class Heads(keras.layers.Layer):
+class Heads(BuiltLayer):
     """The five heads of one feature map.
 
     Args:
@@ -36,7 +34,6 @@ class Heads(keras.layers.Layer):
         embedding_kernel: tuple[int, int],
     ):
         super().__init__()
-        self.built = True
         center, boxes, mask = (
             config.object_center_params,
             config.object_detection_task,
@@ -74,7 +71,7 @@ def _hidden(config: PredictionHeadConfig | None):
     return config.num_filters, config.kernel_sizes
 
 
-class PredictionHead(keras.layers.Layer):
+class PredictionHead(BuiltLayer):
     """Convolutions with ReLU, then a 1x1 convolution: [B, h, w, C] -> [B, h, w, out_channels].
 
     Args:
@@ -94,7 +91,6 @@ class PredictionHead(keras.layers.Layer):
         bias_init: float = 0.0,
     ):
         super().__init__()
-        self.built = True
         self.convs = []
         for channels, kernel_size in zip(filters, kernel_sizes, strict=True):
             self.convs.append(convolution(in_channels, channels, kernel_size, bias=0.0))

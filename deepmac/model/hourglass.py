@@ -104,7 +104,15 @@ def backbone_spec(name: str) -> HourglassSpec:
     return hourglass_spec(*BACKBONES[name])
 
 
-class HourglassNetwork(keras.layers.Layer):
+class BuiltLayer(keras.layers.Layer):
+    """A layer that makes all of its variables when it is constructed."""
+
+    def __init__(self):
+        super().__init__()
+        self.built = True  # else Keras tries a call, and does not load weights before
+
+
+class HourglassNetwork(BuiltLayer):
     """A stem, then hourglasses in a row, each with a feature output of the same size.
 
     Args:
@@ -115,7 +123,6 @@ class HourglassNetwork(keras.layers.Layer):
 
     def __init__(self, spec: HourglassSpec, in_channels: int, *, stem_stride: int):
         super().__init__()
-        self.built = True
         width = spec.channels[0]
         self.spec = spec
         self.out_channels = width
@@ -150,14 +157,13 @@ class HourglassNetwork(keras.layers.Layer):
         return features
 
 
-class Stem(keras.layers.Layer):
+class Stem(BuiltLayer):
     """A convolution and a residual block, which bring the input to the width of the hourglass."""
 
     def __init__(
         self, in_channels: int, stem_channels: int, channels: int, stride: int
     ):
         super().__init__()
-        self.built = True
         if stride not in (1, 4):
             raise ValueError(f"stem stride must be 1 or 4, got {stride}")
         kernel_size, step = (7, 2) if stride == 4 else (3, 1)
@@ -169,7 +175,7 @@ class Stem(keras.layers.Layer):
         return self.residual_block(x, training=training)
 
 
-class Hourglass(keras.layers.Layer):
+class Hourglass(BuiltLayer):
     """One stage, with the deeper stages inside: down, inner, up again, plus the shortcut.
 
     Children carry the names they have in reference checkpoints: `encoder_block1` is the
@@ -184,7 +190,6 @@ class Hourglass(keras.layers.Layer):
         shortcut: bool = True,
     ):
         super().__init__()
-        self.built = True
         outer, inner, num_blocks = channels[0], channels[1], blocks[0]
         self.factor = 2 if downsample else 1
         self.encoder_block1 = (
@@ -209,21 +214,18 @@ class Hourglass(keras.layers.Layer):
         low = run(self.inner_block, low, training)
         low = run(self.decoder_block, low, training)
         high = upsample(low, self.factor)
-        return (
-            run(self.encoder_block1, x, training) + high
-            if self.encoder_block1
-            else high
-        )
+        if not self.encoder_block1:
+            return high
+        return run(self.encoder_block1, x, training) + high
 
 
-class ResidualBlock(keras.layers.Layer):
+class ResidualBlock(BuiltLayer):
     """Two 3x3 convolutions around which the input, or a 1x1 convolution of it, is added."""
 
     def __init__(
         self, in_channels: int, channels: int, stride: int = 1, skip: bool = False
     ):
         super().__init__()
-        self.built = True
         if in_channels != channels and not skip:
             raise ConfigError(
                 "stages of one residual block cannot change the number of channels "
@@ -242,7 +244,7 @@ class ResidualBlock(keras.layers.Layer):
         return ops.relu(y + (self.skip(x, training=training) if self.skip else x))
 
 
-class ConvBlock(keras.layers.Layer):
+class ConvBlock(BuiltLayer):
     """Convolution without bias, batch norm and, if `relu`, ReLU."""
 
     def __init__(
@@ -254,7 +256,6 @@ class ConvBlock(keras.layers.Layer):
         relu: bool = True,
     ):
         super().__init__()
-        self.built = True
         # A strided 1x1 convolution sees every other pixel. Spelt out, because the gradient that
         # oneDNN has for it writes past its buffers (TensorFlow 2.21, small channel counts).
         self.step = stride if kernel_size == 1 else 1

@@ -10,6 +10,7 @@ import keras
 from deepmac.config.schema import MaskHeadConfig
 from deepmac.errors import ConfigError, one_of
 from deepmac.model.hourglass import (
+    BuiltLayer,
     HourglassNetwork,
     HourglassSpec,
     convolution,
@@ -49,7 +50,7 @@ def mask_head(config: MaskHeadConfig) -> keras.layers.Layer:
     )
 
 
-class HourglassMaskHead(keras.layers.Layer):
+class HourglassMaskHead(BuiltLayer):
     """A hourglass network at the resolution of the RoI, and a 1x1 convolution to one channel.
 
     Args:
@@ -63,7 +64,6 @@ class HourglassMaskHead(keras.layers.Layer):
         self, spec: HourglassSpec, *, roi_channels: int, instance_channels: int
     ):
         super().__init__()
-        self.built = True
         self.use_instance_embedding = instance_channels > 0
         self.net = HourglassNetwork(
             spec, roi_channels + instance_channels, stem_stride=1

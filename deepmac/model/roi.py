@@ -30,11 +30,9 @@ def cut_rois(features: Tensor, boxes: Tensor, height: int, width: int) -> Tensor
     cols = _neighbours(xmin, xmax, width, num_cols)
     total = 0.0
     for (row, row_weight), (col, col_weight) in itertools.product(rows, cols):
-        weight = (
-            row_weight[..., :, None] * col_weight[..., None, :]
-        )  # [B, N, height, width]
+        weights = row_weight[..., :, None] * col_weight[..., None, :]
         cells = gather_cells(features, row[..., :, None], col[..., None, :])
-        total = total + weight[..., None] * cells
+        total = total + weights[..., None] * cells  # [B, N, height, width, C]
     return total
 
 

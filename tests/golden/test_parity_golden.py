@@ -70,6 +70,7 @@ def test_no_recording_is_left_out(load, shared_golden):
     assert case_names(shared_golden) == SHARED
 
 
+@pytest.mark.slow
 def test_the_table_names_every_group_of_arrays(load):
     parity = load("benchmarks.parity")
     differences = parity.measure(HERE, parity.WITHOUT_ONEDNN)
