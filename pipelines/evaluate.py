@@ -33,7 +33,7 @@ from pipelines.evaluation_units import DirectoryUnits, SpilledUnits, UnitReader,
 from pipelines.progress import announce
 from pipelines.storage import LocalOutput, open_output
 from pipelines.truth_store import write_truths
-from pipelines.units import RUNS
+from pipelines.unit_files import RUNS
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)

@@ -10,8 +10,8 @@ from deepmac.errors import DataError
 from deepmac.evaluation.columns import Place, column, index_of, numbers, short
 from deepmac.evaluation.engine import Results
 from deepmac.evaluation.parameters import Scope
+from pipelines.json_lines import dump_line, load_line
 from pipelines.storage import LocalOutput
-from pipelines.units import dump_line, load_line
 
 
 class UnitReader(Protocol):

@@ -9,8 +9,9 @@ from typing import Any
 from deepmac.data.coco import annotation_id_of
 from deepmac.data.json_stream import stream_members
 from deepmac.masks import rle_area
+from pipelines.json_lines import load_line
 from pipelines.storage import LocalOutput, open_output
-from pipelines.units import Totals, load_line
+from pipelines.units import Totals
 
 RESULTS, ANNOTATIONS = "predictions.json", "annotations.json"
 _RESULT_KEYS = ("image_id", "category_id", "segmentation", "score")

@@ -25,7 +25,8 @@ from deepmac.label import ImageLabels, Settings, label_images
 from deepmac.predictors import open_predictor
 from deepmac.predictors.checked import CheckedPredictor
 from pipelines.dead_letters import DeadLetter
-from pipelines.units import Unit, UnitReport, dump_line
+from pipelines.json_lines import dump_line
+from pipelines.units import Unit, UnitReport
 
 _NO_MASKS = Split("none", frozenset())  # of the input: only its boxes are wanted
 _OF_BOXES = (

@@ -11,7 +11,6 @@ import sys
 import threading
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import apache_beam as beam
 import grpc
@@ -26,10 +25,8 @@ from apache_beam.runners.portability.fn_api_runner.fn_runner import FnApiRunner
 from apache_beam.runners.runner import PipelineResult, create_runner
 
 from deepmac.errors import DataError, DeepmacError, OptionError, did_you_mean, one_of
-from pipelines.progress import show_progress
-
-if TYPE_CHECKING:
-    from pipelines.units import Progress, Task
+from pipelines.progress import Progress, show_progress
+from pipelines.unit_task import Task
 
 _MARK = "deepmac unit stopped: "
 
@@ -138,10 +135,10 @@ class _LocalRunner(FnApiRunner):
 
 def run_tasks(
     options: PipelineOptions,
-    task: "Task",
+    task: Task,
     units: Sequence[tuple[str, int]],
     *,
-    progress: "Progress",
+    progress: Progress,
     verbose: bool = False,
 ) -> None:
     """Does units on Beam's workers: one call for each unit, nothing grouped or shuffled.
@@ -178,7 +175,7 @@ def run_tasks(
 class _DoUnit(beam.DoFn):
     """(unit name, number of items) -> nothing; the unit's files are its output."""
 
-    def __init__(self, task: "Task"):
+    def __init__(self, task: Task):
         self._task = task
 
     def setup(self) -> None:

@@ -4,22 +4,44 @@ import contextlib
 import sys
 import threading
 import time
-from collections.abc import Iterator
-from typing import TYPE_CHECKING
+from collections.abc import Collection, Iterable, Iterator
 
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, TextColumn
 from rich.progress import Progress as Bar
 
-if TYPE_CHECKING:
-    from pipelines.units import Progress
+from pipelines.storage import LocalOutput
+from pipelines.unit_files import COMMITS, commit_name, read_json
 
 _LOOK_EVERY = 0.5  # seconds
 _LINE_EVERY = 30.0  # seconds, where there is no terminal
 
 
+class Progress:
+    """How far a job is, read from its commit records: works wherever the workers are."""
+
+    def __init__(
+        self, output: LocalOutput, units: Collection[str], pending: Iterable[str]
+    ):
+        self._output = output
+        self._waiting = set(pending)
+        self.num_units = len(units)
+        self.num_images = 0  # of this run
+
+    @property
+    def num_done(self) -> int:
+        return self.num_units - len(self._waiting)
+
+    def update(self) -> None:
+        committed = {name.removesuffix(".json") for name in self._output.sizes(COMMITS)}
+        for name in self._waiting & committed:
+            record = read_json(self._output, commit_name(name))
+            self.num_images += record["counts"]["images_in"] if record else 0
+        self._waiting -= committed
+
+
 @contextlib.contextmanager
-def show_progress(progress: "Progress") -> Iterator[None]:
+def show_progress(progress: Progress) -> Iterator[None]:
     """Shows units done, images a second and the time that remains, until the block ends."""
     stop = threading.Event()
     show = _bar if sys.stderr.isatty() else _lines
@@ -40,7 +62,7 @@ def announce(text: str) -> Iterator[None]:
         yield
 
 
-def _bar(progress: "Progress", stop: threading.Event) -> None:
+def _bar(progress: Progress, stop: threading.Event) -> None:
     columns = (
         TextColumn("units"),
         BarColumn(),
@@ -53,7 +75,7 @@ def _bar(progress: "Progress", stop: threading.Event) -> None:
             bar.update(task, completed=progress.num_done, description=text)
 
 
-def _lines(progress: "Progress", stop: threading.Event) -> None:
+def _lines(progress: Progress, stop: threading.Event) -> None:
     for text in _looks(progress, stop, _LINE_EVERY):
         print(
             f"units {progress.num_done}/{progress.num_units}  {text}",
@@ -62,9 +84,7 @@ def _lines(progress: "Progress", stop: threading.Event) -> None:
         )
 
 
-def _looks(
-    progress: "Progress", stop: threading.Event, seconds: float
-) -> Iterator[str]:
+def _looks(progress: Progress, stop: threading.Event, seconds: float) -> Iterator[str]:
     """After each pause, what to say about the rate."""
     started, done_before = time.monotonic(), progress.num_done
     while not stop.wait(seconds):

@@ -1,0 +1,146 @@
+"""Which units a job has, what each needs, and which of them are done."""
+
+import collections
+import dataclasses
+import hashlib
+import json
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import orjson
+
+from deepmac.errors import OptionError
+from pipelines.json_lines import dump_document, dump_line
+from pipelines.storage import LocalOutput
+from pipelines.unit_files import COMMITS, JOB, PLAN, commit_name, plan_name, read_json
+
+
+class PlanWriter:
+    """Sorts items into units. Keeps little in memory however many units there are."""
+
+    def __init__(self, output: LocalOutput, buffer_bytes: int = 32 << 20):
+        self._output, self._limit = output, buffer_bytes
+        self._buffers: dict[str, list[bytes]] = collections.defaultdict(list)
+        self._buffered = 0
+        self.num_items: dict[str, int] = {}
+
+    def declare(self, unit_name: str) -> None:
+        """Makes a unit that may stay without items."""
+        self.num_items.setdefault(unit_name, 0)
+
+    def add(self, unit_name: str, item: Mapping[str, Any]) -> None:
+        """Puts an item (a JSON object) at the end of a unit."""
+        line = dump_line(item)
+        self._buffers[unit_name].append(line)
+        self.num_items[unit_name] = self.num_items.get(unit_name, 0) + 1
+        self._buffered += len(line)
+        if self._buffered > self._limit:
+            self.flush()
+
+    def flush(self) -> None:
+        for unit_name, lines in self._buffers.items():
+            self._output.append(plan_name(unit_name), b"".join(lines))
+        self._buffers.clear()
+        self._buffered = 0
+
+
+@dataclasses.dataclass(frozen=True)
+class Header:
+    """Which job a directory belongs to: the first half of job.json."""
+
+    job: str
+    version: str
+    options: dict[str, Any]
+    inputs: dict[str, Any]
+
+    @property
+    def digest(self) -> str:
+        """Names what decides the bytes; in every commit record."""
+        identity = [self.job, self.version, self.options]
+        return hashlib.sha256(dump_line(identity)).hexdigest()
+
+    def as_json(self) -> dict[str, Any]:
+        return orjson.loads(dump_line(dataclasses.asdict(self)))
+
+
+@dataclasses.dataclass(frozen=True)
+class Plan:
+    """What planning found out: the second half of job.json; its presence says: whole."""
+
+    num_items: dict[str, int]
+    context: dict[str, Any]
+
+
+def plan_or_resume(
+    output: LocalOutput,
+    header: Header,
+    plan: Callable[["PlanWriter"], dict[str, Any] | None],
+) -> Plan:
+    """The plan that is there, if it is whole and of this job; else a new one.
+
+    Raises:
+        OptionError: the directory belongs to another job, or one with other options.
+    """
+    stored = read_json(output, JOB)
+    if stored is not None and ("plan" in stored or output.sizes(COMMITS)):
+        _check_same_job(output, stored, header)
+    if stored is not None and stored == header.as_json() | {"plan": stored.get("plan")}:
+        planned = Plan(**stored["plan"])
+        spilled = (output.root / PLAN).is_dir()
+        if spilled or not pending_units(output, planned, header.digest):
+            return planned
+    output.remove_folder(PLAN)
+    output.write(JOB, dump_document(header.as_json()))
+    writer = PlanWriter(output)
+    context = plan(writer) or {}
+    writer.flush()
+    (output.root / PLAN).mkdir(exist_ok=True)  # of a plan whose units are all empty
+    planned = Plan(dict(sorted(writer.num_items.items())), context)
+    whole = header.as_json() | {"plan": dataclasses.asdict(planned)}
+    output.write(JOB, dump_document(whole))
+    return planned
+
+
+def _check_same_job(output: LocalOutput, stored: dict, header: Header) -> None:
+    where, now = output.root, header.as_json()
+    for key in ("job", "version"):
+        if stored.get(key) != now[key]:
+            raise OptionError(
+                f"{where} was begun with {key} {stored.get(key)}, this is {now[key]}; "
+                f"use another --out, or delete that one"
+            )
+    for part in ("options", "inputs"):
+        before, after = stored.get(part, {}), now[part]
+        for name in sorted({*before, *after}):
+            if before.get(name) != after.get(name):
+                raise OptionError(
+                    f"{where} was begun with {name} = {_show(before.get(name))}, "
+                    f"now it is {_show(after.get(name))}; use the same options to go on, or "
+                    f"another --out"
+                )
+
+
+def pending_units(output: LocalOutput, planned: Plan, digest: str) -> list[str]:
+    """The units that are not done; commit records that do not fit are removed."""
+    commits, data = output.sizes(COMMITS), output.sizes()
+    pending = []
+    for name in planned.num_items:
+        if f"{name}.json" in commits:
+            record = read_json(output, commit_name(name))
+            if _fits(record, digest, data):
+                continue
+            output.remove(commit_name(name))
+        pending.append(name)
+    return pending
+
+
+def _fits(record: dict | None, digest: str, data_sizes: Mapping[str, int]) -> bool:
+    if record is None or record.get("fingerprint") != digest:
+        return False
+    data = record["data"]
+    return data_sizes.get(data["name"]) == data["bytes"]
+
+
+def _show(value: Any) -> str:
+    text = json.dumps(value)
+    return text if len(text) <= 80 else text[:77] + "..."
