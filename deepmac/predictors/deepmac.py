@@ -126,7 +126,9 @@ class DeepmacPredictor:
         """Masks for the boxes of images, or for what the network detects there.
 
         The score of a given box is the mean probability inside its mask, its category id -1.
-        A detection has the probability of its centre, and its class, counted from 1.
+        A detection has the probability of its centre, and its class, counted from 1. As in the
+        reference, its mask is cut for the box as predicted, and its box then ends at the border
+        of the image: the two differ where a box reaches into the padding.
 
         Args:
             images: uint8 [H, W, 3] RGB each.
