@@ -161,6 +161,6 @@ figcaption { font-size: .8rem; color: var(--quiet); margin-top: .3rem; min-heigh
 ol { padding-left: 1.4rem; max-width: 60rem; }
 li { margin-bottom: .9rem; }
 pre { margin: .35rem 0 0; padding: .6rem .8rem; background: var(--panel); border-radius: 6px;
-      overflow-x: auto; font: .82rem/1.5 ui-monospace, "SF Mono", Menlo, Consolas, monospace; }
+      white-space: pre-wrap; overflow-wrap: anywhere; font: .82rem/1.5 ui-monospace, "SF Mono", Menlo, Consolas, monospace; }
 @media (max-width: 46rem) { .grid { gap: .35rem; } h3, figcaption { font-size: .65rem; } }
 """

@@ -47,9 +47,8 @@ def draw(
     for n in range(num):
         corner = (2, 2)
         if boxes is not None:
-            corner = _draw_box(
-                picture, np.asarray(boxes[n]) * factor, colour_of(keys[n])
-            )
+            scaled = np.asarray(boxes[n]) * factor
+            corner = _draw_box(picture, scaled, factor, colour_of(keys[n]))
         if labels is not None and labels[n]:
             _draw_label(picture, labels[n], corner, colour_of(keys[n]))
     return picture
@@ -76,12 +75,14 @@ def _draw_mask(
 
 
 def _draw_box(
-    picture: np.ndarray, box: np.ndarray, colour: tuple[int, int, int]
+    picture: np.ndarray, box: np.ndarray, factor: int, colour: tuple[int, int, int]
 ) -> tuple[int, int]:
-    """Draws the pixels that the box covers; returns its left upper corner, x and y."""
+    """Draws the outermost image pixels that the box covers; returns its corner, x and y."""
     top, left = np.floor(box[:2]).astype(int).tolist()
     bottom, right = (np.ceil(box[2:]).astype(int) - 1).tolist()
-    cv2.rectangle(picture, (left, top), (right, bottom), colour, 1)
+    for inset in range(factor):
+        corners = (left + inset, top + inset), (right - inset, bottom - inset)
+        cv2.rectangle(picture, *corners, colour, 1)
     return left, top
 
 

@@ -1,0 +1,171 @@
+"""The quickstart, end to end on a few pictures."""
+
+import contextlib
+import html
+import io
+import json
+import re
+import shlex
+
+import cv2
+import pytest
+
+from deepmac import cli
+from deepmac.commands import run
+from deepmac.errors import DataError, DeepmacError
+from deepmac.samples.__main__ import command as samples_command
+from pipelines import label_work
+from pipelines.quickstart import Options, command_line, execute
+
+NUM_IMAGES = 2
+OWN = """
+from deepmac.predictors.yardsticks import BoxByBox, ellipse_mask
+
+def oval():
+    return BoxByBox("oval", ellipse_mask)
+"""
+
+
+@pytest.fixture(scope="module")
+def made(tmp_path_factory):
+    """A finished quickstart with a predictor of the user's own: directory, and what it printed."""
+    folder = tmp_path_factory.mktemp("quickstart")
+    (folder / "mine.py").write_text(OWN)
+    out = folder / "it's here"
+    with pytest.MonkeyPatch.context() as patch:
+        patch.syspath_prepend(str(folder))
+        options = Options(out=str(out), num_images=NUM_IMAGES, model="mine:oval")
+        printed = _run(options)
+    return options, out, printed, folder
+
+
+def _run(options: Options) -> str:
+    said = io.StringIO()
+    with contextlib.redirect_stdout(said):
+        assert execute(options, []) == 0
+    return said.getvalue()
+
+
+def figures(out, name):
+    return json.loads((out / "metrics" / name / "metrics.json").read_bytes())["segm"]
+
+
+def test_one_table_holds_the_figures_of_every_predictor(made):
+    _, out, printed, _ = made
+    rows = {
+        words[0]: words[1:]
+        for words in map(str.split, printed.splitlines())
+        if len(words) == 7 and words[1].startswith("0.")
+    }
+    assert list(rows) == ["box", "ellipse", "grabcut", "oval"]
+    for name, cells in rows.items():
+        segm = figures(out, name)
+        groups = segm["groups"]["seen"], segm["groups"]["unseen"]
+        wanted = [
+            segm["mean_iou_at_gt_boxes"],
+            *(group["mean_iou_at_gt_boxes"] for group in groups),
+            segm["stats"]["AP"],
+            *(group["AP"] for group in groups),
+        ]
+        assert cells == [f"{value:.3f}" for value in wanted]
+    assert rows["oval"] == rows["ellipse"]
+    assert "No deepmac row" not in printed
+
+
+def test_the_page_shows_each_picture_in_every_column(made):
+    _, out, _, _ = made
+    page = (out / "index.html").read_text()
+    columns = ["boxes", "truth", "box", "ellipse", "grabcut", "oval"]
+    assert re.findall(r"<h3>(.*?)</h3>", page) == columns
+    paths = [html.unescape(p) for p in re.findall(r'<img src="(.*?)"', page)]
+    assert len(paths) == NUM_IMAGES * len(columns)
+    for path in paths:
+        assert cv2.imread(str(out / path)).shape == (512, 512, 3)
+    assert not re.search(r"https?://|<script", page)
+
+
+def test_the_page_names_commands_that_do_each_step(made, monkeypatch):
+    _, out, printed, folder = made
+    monkeypatch.syspath_prepend(str(folder))
+    page = (out / "index.html").read_text()
+    commands = [html.unescape(c) for c in re.findall(r"<code>(.*?)</code>", page)]
+    assert len(commands) == 2 + 2 * 4
+    for command in commands:
+        assert command in printed
+    before = {path: path.read_bytes() for path in out.glob("metrics/*/metrics.json")}
+    first, *rest = map(shlex.split, commands)
+    assert first[:3] == ["python", "-m", "deepmac.samples"]
+    assert run(samples_command, first[3:]) == 0
+    for words in rest:
+        assert words[0] == "deepmac"
+        assert cli.main(words[1:]) == 0
+    assert before == {path: path.read_bytes() for path in before}
+
+
+def test_a_second_run_computes_nothing_again(made, monkeypatch):
+    options, out, printed, folder = made
+    monkeypatch.syspath_prepend(str(folder))
+    data = [*out.glob("predictions/*/*.gz"), *out.glob("records/*.tfrecord")]
+    assert len(data) > 8
+    before = {path: path.stat().st_mtime_ns for path in data}
+    monkeypatch.delattr(label_work.LabelWork, "process")
+    again = _run(options)
+    assert before == {path: path.stat().st_mtime_ns for path in data}
+    assert again.splitlines()[:-1] == printed.splitlines()[:-1]  # the last has the time
+
+
+def test_without_weights_the_table_says_what_is_missing(made):
+    options, _, _, _ = made
+    printed = _run(Options(out=options.out, num_images=NUM_IMAGES))
+    assert "No deepmac row: no trained weights were given" in printed
+    assert "oval" not in printed
+
+
+def test_half_of_the_categories_keep_their_masks(made):
+    _, out, _, _ = made
+    manifest = json.loads((out / "records" / "manifest.json").read_bytes())
+    seen = (out / "shapes" / "seen.txt").read_text().split()
+    names = {c["id"]: c["name"] for c in manifest["categories"]}
+    assert sorted(names[i] for i in manifest["supervised_category_ids"]) == sorted(seen)
+
+
+def test_a_directory_with_something_else_is_refused(tmp_path):
+    (tmp_path / "thesis.tex").touch()
+    with pytest.raises(DataError, match=r"thesis\.tex and no earlier quickstart"):
+        execute(Options(out=str(tmp_path)), [])
+    with pytest.raises(DataError, match="not a directory"):
+        execute(Options(out=str(tmp_path / "thesis.tex")), [])
+
+
+def test_other_options_in_the_same_directory_are_refused(made):
+    options, _, _, _ = made
+    with pytest.raises(DataError, match=rf"num_images={NUM_IMAGES}, asked for 4"):
+        execute(Options(out=options.out, num_images=4), [])
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"checkpoint": "ckpt-1"}, "--checkpoint needs --model"),
+        ({"model": "grabcut"}, "in the table anyway"),
+        ({"model": "grabcutt"}, "did you mean 'grabcut'"),
+        ({"model": "center_net_deepmac_tiny"}, "checkpoint"),
+        ({"num_images": 0}, "num_images"),
+        ({"seed": -1}, "seed"),
+    ],
+)
+def test_mistakes_are_told_before_any_mask_is_made(tmp_path, changes, message):
+    options = Options(**{"out": str(tmp_path), "num_images": 1, **changes})
+    with pytest.raises(DeepmacError, match=message):
+        execute(options, [])
+    assert not list(tmp_path.glob("predictions/*/manifest.json"))
+
+
+def test_a_command_line_leaves_out_defaults_and_quotes_the_rest():
+    options = Options(out="my set", num_images=20, seed=7)
+    assert command_line("quickstart", options) == (
+        "deepmac quickstart --out 'my set' --seed 7"
+    )
+    assert command_line("quickstart", Options(), ["--a=b"]) == (
+        "deepmac quickstart -- --a=b"
+    )
