@@ -115,7 +115,13 @@ def inline(monkeypatch):
             task.run(name, num_items)
         progress.update()
 
+    class Options:
+        def get_all_options(self, drop_default):
+            return {}
+
     monkeypatch.setattr(launch, "run_tasks", run_tasks)
+    # Making Beam's parser takes longer than everything else here.
+    monkeypatch.setattr(launch, "parse_beam_args", lambda beam_args: Options())
 
 
 @pytest.fixture
