@@ -33,7 +33,7 @@ from pipelines.evaluation_units import DirectoryUnits, SpilledUnits, UnitReader,
 from pipelines.progress import announce
 from pipelines.storage import LocalOutput, open_output
 from pipelines.truth_store import write_truths
-from pipelines.unit_files import RUNS
+from pipelines.unit_files import RUNS, read_json
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -274,7 +274,7 @@ def _note_run(
         "python": platform.python_version(),
         "deepmac": deepmac.__version__,
     }
-    before = orjson.loads(output.read(RUNS) or b"{}").get("runs", [])
+    before = (read_json(output, RUNS) or {}).get("runs", [])
     output.write(RUNS, _dump({"runs": [*before, facts]}))
 
 

@@ -77,7 +77,9 @@ def prepare(options: "Options", beam_args: Sequence[str]) -> Inputs:
     with problems.noting():
         _check_arrays(options)
     with problems.noting():
-        _check_beam(options, beam_args)
+        _check_unit_images(options)
+    with problems.noting():
+        _check_beam(beam_args)
     with problems.noting():
         truth = _open_truth(options.ground_truth, options.iou_type)
     with problems.noting():
@@ -194,6 +196,7 @@ class _Predictions:
     path: str
     units: Sequence[str] | None
     results: Sequence[Any]
+    counts: Mapping[str, int]  # events of the job that made the directory
 
     def source(
         self, parameters: Parameters, known: Scope
@@ -213,9 +216,15 @@ class _Predictions:
 
 def _open_predictions(path: str) -> _Predictions:
     if os.path.isdir(path):
-        units = [unit.name for unit in open_predictions(path).units]
-        return _Predictions(path, units, [])
-    return _Predictions(path, None, read_results(read_json(path), path))
+        directory = open_predictions(path)
+        units = [unit.name for unit in directory.units]
+        counts = directory.manifest.get("counts", {})
+        failed = {
+            f"{what}_failed_in_label": counts.get(f"{what}_failed", 0)
+            for what in ("images", "boxes")
+        }
+        return _Predictions(path, units, [], failed)
+    return _Predictions(path, None, read_results(read_json(path), path), {})
 
 
 # Both together.
@@ -250,7 +259,7 @@ def _add(
             task = Task(
                 parameters=parameters,
                 ground_truth=ground_truth,
-                counts=counts,
+                counts=counts + collections.Counter(predictions.counts),
                 known=known,
                 reader=reader,
                 units=units,
@@ -307,9 +316,12 @@ def _check_arrays(options: "Options") -> None:
     check_output(str(Path(options.arrays).absolute().parent))
 
 
-def _check_beam(options: "Options", beam_args: Sequence[str]) -> None:
+def _check_unit_images(options: "Options") -> None:
     if options.unit_images < 1:
         raise OptionError(f"--unit_images must be positive, got {options.unit_images}")
+
+
+def _check_beam(beam_args: Sequence[str]) -> None:
     if beam_args:
         from pipelines.launch import parse_beam_args
 

@@ -1,7 +1,6 @@
 """A directory of predictions: its manifest and the units in it."""
 
 import dataclasses
-import re
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -11,7 +10,7 @@ from deepmac.data.paths import require_local
 from deepmac.errors import DataError
 
 MANIFEST = "manifest.json"
-_UNIT = re.compile(r"predictions-(\d{5,})-of-(\d{5,})\.jsonl(\.gz)?")
+SCHEMA_VERSION = 1
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -52,19 +51,21 @@ def open_predictions(path: str) -> PredictionDirectory:
         raise DataError(
             f"{folder / MANIFEST}: this is {what}; predictions (`deepmac label`) are needed"
         )
-    found = {
-        int(match[1]): (int(match[2]), file)
-        for file in folder.iterdir()
-        if (match := _UNIT.fullmatch(file.name))
-    }
-    total = max((number for number, _ in found.values()), default=0)
-    missing = sorted(set(range(total)) - found.keys())
-    if missing or len(found) != total:
+    if manifest.get("schema") != SCHEMA_VERSION:
         raise DataError(
-            f"{path}: predictions-{missing[0] if missing else 0:05d}-of-{total:05d} is missing; "
-            f"run the same label command again"
+            f"{path}: schema {manifest.get('schema')}, this version reads {SCHEMA_VERSION}"
         )
-    units = tuple(file for _, (_, file) in sorted(found.items()))
+    for unit in manifest["units"]:
+        file = folder / unit["name"]
+        size = file.stat().st_size if file.is_file() else None
+        if size != unit["bytes"]:
+            what = (
+                "is missing"
+                if size is None
+                else f"has {size} bytes, not {unit['bytes']}"
+            )
+            raise DataError(f"{file} {what}; run the same label command again")
+    units = tuple(folder / unit["name"] for unit in manifest["units"])
     return PredictionDirectory(path=path, units=units, manifest=manifest)
 
 

@@ -137,6 +137,14 @@ _SENTENCES = {
     "predictions_with_unknown_annotation_id": (
         "predictions with an annotation_id that their image does not have"
     ),
+    "images_failed_in_label": (
+        "images that failed when they were labelled, whose objects count as missed (see "
+        "dead_letters.jsonl of the predictions)"
+    ),
+    "boxes_failed_in_label": (
+        "boxes that failed when they were labelled, whose objects count as missed (see "
+        "dead_letters.jsonl of the predictions)"
+    ),
     "predictions_sharing_an_annotation_id": (
         "predictions with an annotation_id that another has too; that of the best score counts in "
         "mean_iou_at_gt_boxes"
