@@ -208,7 +208,8 @@ def _check(options: Options) -> CheckedPredictor:
     if problems and options.annotations and options.images:
         # The job will not run; what is wrong inside the file is worth telling all the same.
         with problems.noting():
-            _plan(options, NoWriter())
+            least = dataclasses.replace(options, unit_images=max(options.unit_images, 1))
+            _plan(least, NoWriter())
     problems.raise_any()
     assert predictor
     return predictor

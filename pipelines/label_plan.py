@@ -12,10 +12,10 @@ from deepmac.data.failures import Unusable
 from deepmac.data.ids import id_order
 from deepmac.data.image_source import ImageSource
 from deepmac.data.json_stream import stream_members
-from deepmac.errors import DataError
+from deepmac.errors import DataError, OptionError
 from deepmac.instances import ImageId
 from pipelines.build_plan import SAMPLE, Writer, look_at, plan_build
-from pipelines.shards import shard_names
+from pipelines.shards import MAX_SHARDS, shard_names
 
 NAME = "predictions"
 
@@ -109,7 +109,14 @@ class Ranges:
         if not self._ids:
             raise DataError(f"{where}: the list of images is empty")
         self._length = length
-        self.units = shard_names(NAME, -(-len(self._ids) // length))
+        count = -(-len(self._ids) // length)
+        if count > MAX_SHARDS:
+            least = -(-len(self._ids) // MAX_SHARDS)
+            raise OptionError(
+                f"--unit_images={length} would make {count} files, more than {MAX_SHARDS}; "
+                f"use at least {least}"
+            )
+        self.units = shard_names(NAME, count)
 
     def unit_of(self, image_id: ImageId) -> str:
         """The unit of an id; one that is not there goes to a neighbour, always the same."""

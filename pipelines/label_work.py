@@ -141,13 +141,14 @@ class _Tally:
 
     def counts(self, assembly: Assembly, detect: bool) -> dict[str, int]:
         """Together with what became of them before; boxes count only where they matter."""
-        total = self._counts + assembly.counts
+        total = self._counts.copy()
+        for name in _OF_IMAGES if detect else (*_OF_IMAGES, *_OF_BOXES):
+            total[name] += assembly.counts[name]
+        if detect:
+            del total["crowds"], total["annotations_of_failed_images"]
         total["images_out"] = total["images_in"] - total["images_failed"]
-        kept = {*_OF_IMAGES, "images_out", "masks_out", "masks_empty"}
-        if not detect:
-            kept.update(_OF_BOXES, {"crowds"})
         always = ("images_in", "images_out", "images_failed", "masks_out")
-        return {name: total[name] for name in kept if total[name] > 0 or name in always}
+        return {name: total[name] for name in {*+total, *always}}
 
 
 def read_shard(
