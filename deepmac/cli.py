@@ -10,8 +10,8 @@ from typing import Any
 import click
 
 import deepmac
-from deepmac.commands import run
-from deepmac.errors import DeepmacError, did_you_mean
+from deepmac.commands import CommandGroup, run
+from deepmac.errors import DeepmacError
 
 
 @dataclasses.dataclass(frozen=True)
@@ -46,18 +46,11 @@ LATER = ("train", "compare", "benchmark", "export", "serve", "doctor")
 """Names kept for commands that are still to come."""
 
 
-class _Root(click.Group):
+class _Root(CommandGroup):
     def list_commands(self, ctx: click.Context) -> list[str]:
         return list(COMMANDS)
 
-    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
-        if cmd_name in LATER:
-            raise DeepmacError(f"'{cmd_name}' is not available yet")
-        if cmd_name not in COMMANDS:
-            hint = did_you_mean(cmd_name, COMMANDS)
-            raise DeepmacError(
-                f"no such command '{cmd_name}'{hint or ' (see deepmac --help)'}"
-            )
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command:
         return _load(COMMANDS[cmd_name].module).command
 
     def format_commands(
@@ -95,7 +88,9 @@ def _check_pipelines_are_ours() -> None:
         )
 
 
-@click.group(cls=_Root, context_settings={"help_option_names": ["-h", "--help"]})
+@click.group(
+    cls=_Root, later=LATER, context_settings={"help_option_names": ["-h", "--help"]}
+)
 @click.version_option(deepmac.__version__, prog_name="deepmac")
 def root() -> None:
     """Boxes in, masks out, for a whole dataset.

@@ -101,6 +101,29 @@ def _parameter(field: dataclasses.Field, hint: Any) -> click.Option:
     )
 
 
+class CommandGroup(click.Group):
+    """Commands under one name; a word that is none of them is answered in one sentence.
+
+    Args:
+        later: names kept for commands that are still to come.
+    """
+
+    def __init__(self, *args: Any, later: Sequence[str] = (), **kwargs: Any):
+        super().__init__(*args, **kwargs)
+        self.later = later
+
+    def resolve_command(self, ctx: click.Context, args: list[str]):
+        name = args[0]
+        known = self.list_commands(ctx)
+        spoken = f"{ctx.command_path} {name}".partition(" ")[2]
+        if name in self.later:
+            raise DeepmacError(f"'{spoken}' is not available yet")
+        if name not in known and not name.startswith("-"):
+            hint = did_you_mean(name, known) or f"; there are {', '.join(known)}"
+            raise DeepmacError(f"no such command '{spoken}'{hint}")
+        return super().resolve_command(ctx, args)
+
+
 def run(
     command: click.Command,
     argv: Sequence[str] | None = None,
@@ -138,7 +161,7 @@ def _sentence(error: click.ClickException) -> str:
     if isinstance(error, click.NoSuchOption) and error.ctx is not None:
         known = [
             o
-            for p in error.ctx.command.params
+            for p in error.ctx.command.get_params(error.ctx)
             for o in p.opts
             if isinstance(p, click.Option)
         ]

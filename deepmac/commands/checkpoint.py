@@ -6,24 +6,12 @@ from collections.abc import Mapping, Sequence
 
 import click
 
+from deepmac.commands import CommandGroup
 from deepmac.config.load import config_names, load_config
-from deepmac.errors import DeepmacError, did_you_mean
-
-_LATER = ("diff", "convert")
+from deepmac.errors import DeepmacError
 
 
-class _Commands(click.Group):
-    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
-        if cmd_name in _LATER:
-            raise DeepmacError(f"'checkpoint {cmd_name}' is not available yet")
-        if cmd_name not in self.commands:
-            there_are = f"; there are {', '.join(self.commands)}"
-            hint = did_you_mean(cmd_name, self.commands) or there_are
-            raise DeepmacError(f"no such command 'checkpoint {cmd_name}'{hint}")
-        return self.commands[cmd_name]
-
-
-@click.group("checkpoint", cls=_Commands)
+@click.group("checkpoint", cls=CommandGroup, later=("diff", "convert"))
 def command() -> None:
     """Inspect weights, ours and the reference's."""
 

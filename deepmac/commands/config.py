@@ -7,6 +7,7 @@ import click
 from rich.console import Console
 from rich.text import Text
 
+from deepmac.commands import CommandGroup
 from deepmac.config.load import build_config, config_names, load_config, open_config
 from deepmac.config.notes import (
     UnusedField,
@@ -16,23 +17,9 @@ from deepmac.config.notes import (
 )
 from deepmac.config.printing import lines_of
 from deepmac.config.schema import CenterNetConfig, KeepAspectRatioResizerConfig
-from deepmac.errors import DeepmacError, did_you_mean
-
-_LATER = ("diff",)
 
 
-class _Commands(click.Group):
-    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
-        if cmd_name in _LATER:
-            raise DeepmacError(f"'config {cmd_name}' is not available yet")
-        if cmd_name not in self.commands:
-            there_are = f"; there are {', '.join(self.commands)}"
-            hint = did_you_mean(cmd_name, self.commands) or there_are
-            raise DeepmacError(f"no such command 'config {cmd_name}'{hint}")
-        return self.commands[cmd_name]
-
-
-@click.group("config", cls=_Commands)
+@click.group("config", cls=CommandGroup, later=("diff",))
 def command() -> None:
     """List, show and validate configurations.
 

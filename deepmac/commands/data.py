@@ -13,6 +13,7 @@ from rich.table import Column, Table
 
 from deepmac.boxes import to_xywh
 from deepmac.categories import COCO_CATEGORIES
+from deepmac.commands import CommandGroup
 from deepmac.data.decode import decode_rgb
 from deepmac.data.directory import MANIFEST, RecordDirectory, open_records
 from deepmac.data.ids import image_id_from_text
@@ -23,7 +24,7 @@ from deepmac.masks import decode_rle, rle_area
 from deepmac.overlays import draw
 
 
-@click.group("data")
+@click.group("data", cls=CommandGroup)
 def command() -> None:
     """Show, count and verify records."""
 

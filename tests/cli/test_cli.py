@@ -60,7 +60,10 @@ def test_the_lower_rows_load_without_tensorflow_keras_or_beam():
     ("args", "sentence"),
     [
         (["biuld"], "no such command 'biuld'; did you mean 'build'?"),
-        (["frobnicate"], "no such command 'frobnicate' (see deepmac --help)"),
+        (
+            ["frobnicate"],
+            "no such command 'frobnicate'; there are quickstart, build, label, evaluate, data, config, checkpoint",
+        ),
         (["--versoin"], "no such option: --versoin; did you mean '--version'?"),
         *[([name], f"'{name}' is not available yet") for name in LATER],
     ],
