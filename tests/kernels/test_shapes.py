@@ -10,6 +10,7 @@ import pytest
 from pycocotools.coco import COCO
 
 from deepmac.errors import DataError, OptionError
+from deepmac.predictors import open_predictor
 from deepmac.samples import write_shapes
 from deepmac.samples.catalogue import KINDS
 from deepmac.samples.parts import ellipse, extent, limb, move, polygon, spline
@@ -83,6 +84,36 @@ def test_the_picture_changes_along_the_edges_of_the_masks():
     assert np.mean(across) > 1.4 * np.mean(beside)
 
 
+def mean_iou(predictor: str, num_images: int) -> float:
+    """Of the predictor's masks with the true ones, at the true boxes."""
+    found = []
+    for index in range(num_images):
+        scene = compose(np.random.default_rng([0, index]), 256, 256)
+        boxes = np.array([tight_box(mask) for mask in scene.masks], np.float64)
+        (result,) = open_predictor(predictor)([scene.image], [boxes])
+        overlap = (result.masks & scene.masks).sum(axis=(1, 2))
+        found.extend(overlap / (result.masks | scene.masks).sum(axis=(1, 2)))
+    return float(np.mean(found))
+
+
+def tight_box(mask: np.ndarray) -> tuple[int, int, int, int]:
+    rows, columns = np.flatnonzero(mask.any(1)), np.flatnonzero(mask.any(0))
+    return rows[0], columns[0], rows[-1] + 1, columns[-1] + 1
+
+
+def test_boxes_and_ellipses_are_poor_masks():
+    # 0.471 and 0.524 over 200 pictures: benchmarks/shapes_baselines.py
+    box, ellipse = mean_iou("box", 24), mean_iou("ellipse", 24)
+    assert 0.42 < box < 0.52
+    assert box + 0.02 < ellipse < 0.58
+
+
+@pytest.mark.slow
+def test_careful_grabcut_is_not_enough():
+    # 0.602 over 200 pictures: benchmarks/shapes_baselines.py
+    assert 0.52 < mean_iou("grabcut", 8) < 0.68
+
+
 def test_the_files_are_valid_coco_with_exact_tight_boxes(shapes):
     coco, paths = shapes
     assert len(coco.imgs) == NUM_IMAGES == len(list(paths.images.iterdir()))
@@ -141,7 +172,8 @@ def test_equal_options_give_equal_bytes_in_any_process(tmp_path):
     write_shapes(tmp_path / "workers", 5, size=96, seed=4, crowds=0.5, num_workers=2)
     code = (
         "import sys, cv2; cv2.setNumThreads(1)\n"
-        "from deepmac.samples import write_shapes\n"
+        "from deepmac.predictors import open_predictor
+from deepmac.samples import write_shapes\n"
         "write_shapes(sys.argv[1], 5, size=96, seed=4, crowds=0.5)"
     )
     other = tmp_path / "other"
