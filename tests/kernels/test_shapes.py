@@ -172,8 +172,7 @@ def test_equal_options_give_equal_bytes_in_any_process(tmp_path):
     write_shapes(tmp_path / "workers", 5, size=96, seed=4, crowds=0.5, num_workers=2)
     code = (
         "import sys, cv2; cv2.setNumThreads(1)\n"
-        "from deepmac.predictors import open_predictor
-from deepmac.samples import write_shapes\n"
+        "from deepmac.samples import write_shapes\n"
         "write_shapes(sys.argv[1], 5, size=96, seed=4, crowds=0.5)"
     )
     other = tmp_path / "other"
