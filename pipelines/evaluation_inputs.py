@@ -142,7 +142,7 @@ def _open_truth(path: str, iou_types: Sequence[str]) -> _Truth:
     ids = {c.id for c in records.categories}
     supervised = records.supervised_ids
     hides = supervised is not None and not ids <= supervised
-    split = f" (built with --split {records.split}, which hides masks)" if hides else ""
+    split = " (whose split hides masks)" if hides else ""
     return _Truth(dataset, path + split, supervised if hides else None)
 
 

@@ -75,7 +75,6 @@ def test_every_trap_equals_pycocotools(name, beam_args, tmp_path, capsys):
         assert list(written.values())[:12] == stats.tolist()
 
 
-@pytest.mark.slow
 def test_two_worker_processes_give_the_same(tmp_path, capsys):
     case = coco_cases.mixed()
     for number, result in enumerate(case.results):

@@ -164,3 +164,12 @@ def test_area_ranges_of_other_names_are_reported():
     usual = run_ours(coco_cases.mixed()).stats
     assert (stats["AP_tiny"], stats["AR_tiny"]) == (usual["APs"], usual["ARs"])
     assert stats["APs"] == -1
+
+
+@pytest.mark.parametrize("iou_type", ["segm", "bbox"])
+def test_no_images_and_no_categories_are_no_crash(iou_type):
+    nothing = coco_cases.Scene(images=(), categories=()).case().of_type(iou_type)
+    assert set(run_ours(nothing).stats.values()) == {-1}
+    without_categories = coco_cases.Scene(categories=()).found(BOX, 0.9).case()
+    stats = run_ours(without_categories.of_type(iou_type)).stats
+    assert set(stats.values()) == {-1}
