@@ -1,12 +1,12 @@
 """What can turn boxes into masks, by name: see `open_predictor`."""
 
 import importlib
-import importlib.resources
 import os
 import re
 from collections.abc import Callable
 from typing import Any, cast
 
+from deepmac.config.load import config_names
 from deepmac.errors import DeepmacError, OptionError, did_you_mean, one_of
 from deepmac.instances import MaskPredictor
 from deepmac.predictors.checked import CheckedPredictor, describe
@@ -43,7 +43,7 @@ def open_predictor(spec: str, **options: Any) -> CheckedPredictor:
     if _DOTTED.fullmatch(spec):
         return CheckedPredictor(spec, _make(spec, _find(spec), options))
     if not _is_config(spec):
-        known = (*CLASSICAL, *_config_names())
+        known = (*CLASSICAL, *config_names())
         hint = did_you_mean(spec, known)
         raise OptionError(
             f"no predictor, configuration or file '{spec}'{hint or f' (known: {one_of(known)})'}"
@@ -66,13 +66,7 @@ def _classical(name: str) -> MaskPredictor:
 
 def _is_config(spec: str) -> bool:
     looks_like_a_path = os.sep in spec or "://" in spec or spec.endswith(".config")
-    return looks_like_a_path or spec in _config_names() or os.path.exists(spec)
-
-
-def _config_names() -> list[str]:
-    files = importlib.resources.files("deepmac.configs").iterdir()
-    names = (file.name for file in files)
-    return sorted(n.removesuffix(".config") for n in names if n.endswith(".config"))
+    return looks_like_a_path or spec in config_names() or os.path.exists(spec)
 
 
 def _find(spec: str) -> Callable[..., Any]:
