@@ -5,6 +5,7 @@ No script, no font and no picture from elsewhere; light or dark as the reader's 
 
 import dataclasses
 import html
+import urllib.parse
 from collections.abc import Sequence
 
 
@@ -92,7 +93,7 @@ def _table(table: Table) -> str:
 
 
 def _figure(cell: Cell) -> str:
-    path, caption = html.escape(cell.path, quote=True), html.escape(cell.caption)
+    path, caption = urllib.parse.quote(cell.path), html.escape(cell.caption)
     return (
         f'<figure><a href="{path}"><img src="{path}" alt="{caption}" loading="lazy"></a>'
         f"<figcaption>{caption}</figcaption></figure>"

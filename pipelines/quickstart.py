@@ -275,15 +275,15 @@ def _table(figures: Mapping[str, Mapping[str, Any]], options: Options) -> Table:
         cells = [f"{group[key]:.3f}" for key in (_GIVEN, "AP") for group in groups]
         rows.append([name, *cells])
     notes = [
-        "Mean IoU: every object's mask against the truth, given its box. AP is COCO's; given boxes "
-        "come without scores to rank by, so it says less here."
+        "IoU at boxes: of each object's mask with the true one, given its box; the mean. AP is "
+        "COCO's; given boxes come without scores to rank by, so it says less here."
     ]
     if options.model is None:
         notes.append(
             "No deepmac row: no trained weights were given (--model NAME --checkpoint PATH)."
         )
     return Table(
-        groups=(("", 1), ("mean IoU", 3), ("mask AP", 3)),
+        groups=(("", 1), ("IoU at boxes", 3), ("mask AP", 3)),
         columns=("predictor", *("all", "seen", "unseen") * 2),
         rows=rows,
         notes=notes,
