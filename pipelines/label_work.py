@@ -108,7 +108,7 @@ class LabelWork:
             return read_shard(
                 Path(self.records) / item["shard"],
                 item["num_images"],
-                reader,
+                None if self.settings.detect else reader,
                 self.category_names,
                 assembly,
             )
@@ -154,7 +154,7 @@ class _Tally:
 def read_shard(
     path: Path,
     num_images: int | None,
-    reader: InstanceReader,
+    reader: InstanceReader | None,
     category_names: Mapping[int, str],
     into: Assembly,
 ) -> Iterator[Example]:
@@ -163,7 +163,7 @@ def read_shard(
     Args:
         path: of the shard.
         num_images: in it, as the manifest says; None if unknown.
-        reader: checks the boxes. If it knows no categories, any will do.
+        reader: checks the boxes. If it knows no categories, any will do. None: leave out the boxes.
         category_names: of the ids, for records that hold names alone.
         into: failures and counts, filled as the examples are taken.
     """
@@ -202,8 +202,10 @@ def _fail(num_images: int, reason: str, message: str, into: Assembly) -> None:
 
 
 def _with_checked_boxes(
-    example: Example, reader: InstanceReader, into: Assembly
+    example: Example, reader: InstanceReader | None, into: Assembly
 ) -> Example:
+    if reader is None:
+        return dataclasses.replace(example, instances=())
     annotations = [
         {
             "id": instance.annotation_id,

@@ -210,6 +210,16 @@ def test_records_give_the_same_masks_as_their_annotations(dataset, tmp_path):
     assert counts_of(out)["crowds"] == 1
 
 
+def test_detections_on_records_do_without_their_boxes(dataset, tmp_path, detector):
+    records, out = tmp_path / "records", tmp_path / "out"
+    build = [f"--annotations={dataset}", f"--images={dataset.parent / 'images'}"]
+    assert build_dataset.main([*build, f"--out={records}", "--num_shards=2"]) == 0
+    more = [f"--records={records}", f"--out={out}", "--boxes=detect"]
+    assert infer.main([*more, f"--model={detector}"]) == 0
+    assert counts_of(out)["masks_out"] == len(rows_of(out)) == 14
+    assert "annotations_in" not in counts_of(out)
+
+
 def test_a_damaged_record_costs_itself_and_a_damaged_shard_its_rest(dataset, tmp_path):
     records, out = tmp_path / "records", tmp_path / "out"
     build = [f"--annotations={dataset}", f"--images={dataset.parent / 'images'}"]
