@@ -276,7 +276,7 @@ def _table(figures: Mapping[str, Mapping[str, Any]], options: Options) -> Table:
         rows.append([name, *cells])
     notes = [
         "IoU at boxes: of each object's mask with the true one, given its box; the mean. AP is "
-        "COCO's; given boxes come without scores to rank by, so it says less here."
+        "COCO's; box, ellipse and grabcut have no scores to rank by, so it says less of them."
     ]
     if options.model is None:
         notes.append(

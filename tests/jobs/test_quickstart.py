@@ -121,6 +121,25 @@ def test_without_weights_the_table_says_what_is_missing(made):
     assert "oval" not in printed
 
 
+def test_with_weights_there_is_a_deepmac_row(made, tmp_path):
+    import deepmac
+    from deepmac.checkpoint.native import save_weights
+
+    options, out, _, _ = made
+    tiny = "center_net_deepmac_tiny"
+    weights = tmp_path / "tiny.weights.h5"
+    save_weights(deepmac.load(tiny, random_weights=True).batch.model, str(weights))
+    printed = _run(
+        Options(
+            out=options.out, num_images=NUM_IMAGES, model=tiny, checkpoint=str(weights)
+        )
+    )
+    iou = figures(out, "deepmac")["mean_iou_at_gt_boxes"]
+    assert re.search(rf"^ deepmac +{iou:.3f} ", printed, re.MULTILINE)
+    assert "No deepmac row" not in printed
+    assert "<h3>deepmac</h3>" in (out / "index.html").read_text()
+
+
 def test_half_of_the_categories_keep_their_masks(made):
     _, out, _, _ = made
     manifest = json.loads((out / "records" / "manifest.json").read_bytes())
