@@ -21,12 +21,10 @@ from rich.console import Console
 
 import deepmac
 from deepmac.commands import from_options, option, run
-from deepmac.errors import DataError
-from deepmac.evaluation.accumulate import finalize
-from deepmac.evaluation.engine import evaluate
-from deepmac.evaluation.parameters import IouType
+from deepmac.evaluation.engine import conclude, evaluate
+from deepmac.evaluation.parameters import IOU_TYPES, SWITCHES
 from deepmac.evaluation.report import metrics, tables
-from deepmac.evaluation.state import Partial, count_truths, merge
+from deepmac.evaluation.state import Partial
 from deepmac.evaluation.summary import Evaluation
 from pipelines.evaluation_inputs import Task, prepare
 from pipelines.evaluation_units import DirectoryUnits, SpilledUnits, UnitReader, spill
@@ -34,6 +32,8 @@ from pipelines.progress import announce
 from pipelines.storage import LocalOutput, open_output
 from pipelines.truth_store import write_truths
 from pipelines.unit_files import RUNS, read_json
+
+METRICS = "metrics.json"
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -55,7 +55,7 @@ class Options:
     iou_type: tuple[str, ...] = option(
         "What to compare; give it twice for masks and boxes.",
         default=("segm",),
-        choices=("segm", "bbox", "boundary"),
+        choices=(*IOU_TYPES, "boundary"),
     )
     seen: str | None = option(
         "Categories to report apart from the rest: voc, non_voc, names with commas, or @FILE. By "
@@ -85,28 +85,28 @@ class Options:
     id_zero: str = option(
         "A match with the annotation of id 0 counts as a miss, or as a match.",
         default="reference",
-        choices=("reference", "match"),
+        choices=SWITCHES["id_zero"],
     )
     duplicate_ids: str = option(
         "Ids given twice in the ground truth are an error, or the last one stands for all.",
         default="error",
-        choices=("error", "reference"),
+        choices=SWITCHES["duplicate_ids"],
     )
     wrong_size: str = option(
         "Masks of another size than the image are an error, or never match.",
         default="error",
-        choices=("error", "reference"),
+        choices=SWITCHES["wrong_size"],
     )
     result_area: str = option(
         "Size of a prediction that has box and mask: the box's if the first one has a box, or the "
         "mask's.",
         default="reference",
-        choices=("reference", "mask"),
+        choices=SWITCHES["result_area"],
     )
     ignore_field: str = option(
         "A stored `ignore` has no effect, or leaves the annotation out.",
         default="reference",
-        choices=("reference", "honour"),
+        choices=SWITCHES["ignore_field"],
     )
     arrays: str | None = option(
         "Also write precision, recall and scores in pycocotools' layout.",
@@ -122,15 +122,18 @@ class Options:
 def execute(options: Options, beam_args: list[str]) -> int:
     """Evaluates and reports; returns the exit status."""
     started = time.time()
-    inputs = prepare(options, beam_args)
+    tasks = prepare(options, beam_args)
     output = open_output(options.out)
     with output.exclusive():
         output.remove_temporaries()
+        output.remove(
+            METRICS
+        )  # of an earlier run, which a failure would leave standing
         with announce("evaluating"):
-            evaluations = _evaluate(inputs.tasks, output, options, beam_args)
-        ids = inputs.tasks[0].ground_truth.annotation_ids
-        document = metrics(evaluations, inputs.groups, ids)
-        output.write("metrics.json", _dump(document))
+            evaluations = _evaluate(tasks, output, options, beam_args)
+        ids = tasks[0].ground_truth.annotation_ids
+        document = metrics(evaluations, tasks[0].groups, ids)
+        output.write(METRICS, _dump(document))
         if options.arrays:
             _write_arrays(options.arrays, evaluations)
         _note_run(output, options, beam_args, started)
@@ -153,7 +156,7 @@ def _evaluate(
     output: LocalOutput,
     options: Options,
     beam_args: Sequence[str],
-) -> dict[IouType, Evaluation]:
+) -> dict[str, Evaluation]:
     if beam_args:
         return _on_beam(tasks, output, options, beam_args)
     return {task.parameters.iou_type: _here(task) for task in tasks}
@@ -172,7 +175,7 @@ def _on_beam(
     output: LocalOutput,
     options: Options,
     beam_args: Sequence[str],
-) -> dict[IouType, Evaluation]:
+) -> dict[str, Evaluation]:
     """The evaluations with the matching on Beam's workers."""
     import apache_beam as beam
 
@@ -202,7 +205,7 @@ def _on_beam(
         for task, (_, units) in zip(tasks, sources, strict=True):
             kind = task.parameters.iou_type
             state = output.read(f"{folder}/{kind}")
-            evaluations[kind] = _finish(task, state, len(units))
+            evaluations[kind] = _conclude(task, state, len(units))
     return evaluations
 
 
@@ -221,24 +224,12 @@ def _shared_out(
     return SpilledUnits(reader.path, output), units
 
 
-def _finish(task: Task, state: bytes | None, num_units: int) -> Evaluation:
-    """The figures of the merged state and the ground truth's counts.
-
-    Raises:
-        DataError: results got lost on the way.
-    """
-    scope, parameters = task.ground_truth.scope, task.parameters
-    images = np.arange(len(scope.image_ids))
-    partials = [count_truths(task.ground_truth, images, parameters, task.counts)]
-    if state is not None:
-        partials.append(Partial.from_bytes(state))
-    partial = merge(partials, scope.image_ids)
-    if partial.counts["units"] != num_units:
-        raise DataError(
-            f"{partial.counts['units']} of {num_units} units of results were evaluated; the "
-            f"runner has lost the others"
-        )
-    return Evaluation(parameters, scope, finalize(partial, parameters, scope), partial)
+def _conclude(task: Task, state: bytes | None, num_units: int) -> Evaluation:
+    """The figures of the state that the workers have written; None where there are no units."""
+    partials = [] if state is None else [Partial.from_bytes(state)]
+    return conclude(
+        task.ground_truth, partials, task.parameters, task.counts, num_units
+    )
 
 
 def _dump(document: Mapping[str, Any]) -> bytes:
@@ -248,7 +239,7 @@ def _dump(document: Mapping[str, Any]) -> bytes:
     )
 
 
-def _write_arrays(path: str, evaluations: Mapping[IouType, Evaluation]) -> None:
+def _write_arrays(path: str, evaluations: Mapping[str, Evaluation]) -> None:
     """One file, or with several kinds `NAME-segm.npz` and `NAME-bbox.npz`."""
     for kind, evaluation in evaluations.items():
         buffer = io.BytesIO()
@@ -278,7 +269,7 @@ def _note_run(
     output.write(RUNS, _dump({"runs": [*before, facts]}))
 
 
-def _print(document: Mapping[str, Any], kinds: Sequence[IouType], out: str) -> None:
+def _print(document: Mapping[str, Any], kinds: Sequence[str], out: str) -> None:
     console = Console(highlight=False)
     if not console.is_terminal:
         console = Console(highlight=False, width=100)
@@ -286,7 +277,7 @@ def _print(document: Mapping[str, Any], kinds: Sequence[IouType], out: str) -> N
         console.print(tables(document, kind))
     for warning in document["warnings"]:
         console.print(f"warning: {warning}", markup=False, soft_wrap=True)
-    console.print(f"{out}/metrics.json", markup=False, soft_wrap=True)
+    console.print(f"{out}/{METRICS}", markup=False, soft_wrap=True)
 
 
 def _utc(seconds: float) -> str:

@@ -37,7 +37,8 @@ class Task:
     Attributes:
         parameters: of it.
         ground_truth: all of it.
-        counts: events met while it was read.
+        counts: events met while it was read, or when the predictions were made.
+        groups: name of a group to report -> its category ids.
         known: every image and category of the data set.
         reader, units: where the results are.
         form: of the results.
@@ -46,22 +47,15 @@ class Task:
     parameters: Parameters
     ground_truth: GroundTruth
     counts: collections.Counter[str]
+    groups: Mapping[str, Collection[Any]]
     known: Scope
     reader: DirectoryUnits | ListedResults
     units: Sequence[str]
     form: Form
 
 
-@dataclasses.dataclass(frozen=True, kw_only=True)
-class Inputs:
-    """What `prepare` has read: a task for each kind, and the groups of categories to report."""
-
-    tasks: Sequence[Task]
-    groups: Mapping[str, Collection[Any]]
-
-
-def prepare(options: "Options", beam_args: Sequence[str]) -> Inputs:
-    """Reads the ground truth and looks at the rest.
+def prepare(options: "Options", beam_args: Sequence[str]) -> list[Task]:
+    """Reads the ground truth and looks at the rest; returns a task for each kind of evaluation.
 
     Raises:
         ProblemsFound: names everything that is wrong.
@@ -72,25 +66,23 @@ def prepare(options: "Options", beam_args: Sequence[str]) -> Inputs:
     for iou_type in dict.fromkeys(options.iou_type):
         with problems.noting():
             kinds.append(parameters_of(options, iou_type))
+    for check in (_check_arrays, _check_unit_images):
+        with problems.noting():
+            check(options)
     with problems.noting():
         check_output(options.out)
-    with problems.noting():
-        _check_arrays(options)
-    with problems.noting():
-        _check_unit_images(options)
     with problems.noting():
         _check_beam(beam_args)
     with problems.noting():
         truth = _open_truth(options.ground_truth, options.iou_type)
     with problems.noting():
         predictions = _open_predictions(options.predictions)
-    inputs = Inputs(tasks=[], groups={})
-    if truth is not None:
-        for parameters in kinds:
-            with problems.noting():
-                inputs = _add(inputs, options, parameters, truth, predictions, problems)
+    tasks = []
+    for parameters in kinds if truth else ():
+        with problems.noting():
+            tasks.append(_task(options, parameters, truth, predictions, problems))
     problems.raise_any()
-    return inputs
+    return [task for task in tasks if task]
 
 
 def parameters_of(options: "Options", iou_type: str) -> Parameters:
@@ -102,16 +94,16 @@ def parameters_of(options: "Options", iou_type: str) -> Parameters:
     if iou_type == "boundary":
         raise OptionError("--iou_type boundary is not available yet; use segm or bbox")
     return Parameters(
-        iou_type=iou_type,  # pyright: ignore[reportArgumentType]  # one of the choices
+        iou_type=iou_type,
         iou_thresholds=_thresholds(options.iou_thresholds),
         area_ranges=_area_ranges(options.area_ranges),
         max_dets=tuple(_numbers(options.max_dets, int, "max_dets")),
         use_categories=options.use_categories,
-        id_zero=options.id_zero,  # pyright: ignore[reportArgumentType]
-        duplicate_ids=options.duplicate_ids,  # pyright: ignore[reportArgumentType]
-        wrong_size=options.wrong_size,  # pyright: ignore[reportArgumentType]
-        result_area=options.result_area,  # pyright: ignore[reportArgumentType]
-        ignore_field=options.ignore_field,  # pyright: ignore[reportArgumentType]
+        id_zero=options.id_zero,
+        duplicate_ids=options.duplicate_ids,
+        wrong_size=options.wrong_size,
+        result_area=options.result_area,
+        ignore_field=options.ignore_field,
     )
 
 
@@ -204,9 +196,8 @@ class _Predictions:
         """What reads the units, their names, and their form."""
         if self.units is None:
             reader = ListedResults(self.path, self.results)
-            form = "mask"
-            if self.results:
-                form = form_of(self.results[0], reader.read("")[1](0))
+            results, place = reader.read("")
+            form = form_of(results[0], place(0)) if results else "mask"
             return reader, [""], form
         for_boxes = parameters.iou_type == "bbox"
         is_text = bool(known.image_ids) and isinstance(known.image_ids[0], str)
@@ -230,49 +221,52 @@ def _open_predictions(path: str) -> _Predictions:
 # Both together.
 
 
-def _add(
-    inputs: Inputs,
+def _task(
     options: "Options",
     parameters: Parameters,
     truth: _Truth,
     predictions: _Predictions | None,
     problems: Problems,
-) -> Inputs:
-    """The inputs with one more task, if nothing is wrong with it."""
+) -> Task | None:
+    """One kind of evaluation; None, with problems, where something is wrong."""
     known = read_scope(truth.dataset, parameters, truth.where)
-    scope, groups, task = known, {}, None
+    scope, groups, read = known, {}, None
     with problems.noting():
-        image_ids = category_ids = None
-        if options.image_ids is not None:
-            image_ids = _image_ids(options.image_ids, known)
-        if options.categories is not None:
-            category_ids = _category_ids(options.categories, known, "--categories")
-        scope = known.restricted(image_ids, category_ids)
+        scope = _restricted(options, known)
     with problems.noting():
         groups = _groups(options, known, scope, truth.supervised_ids)
     with problems.noting():
-        ground_truth, counts = read_ground_truth(
-            truth.dataset, parameters, truth.where, scope
-        )
-        if predictions is not None:
-            reader, units, form = predictions.source(parameters, known)
-            task = Task(
-                parameters=parameters,
-                ground_truth=ground_truth,
-                counts=counts + collections.Counter(predictions.counts),
-                known=known,
-                reader=reader,
-                units=units,
-                form=form,
-            )
-    if problems and predictions is not None and predictions.results:
-        # The run is off; what is wrong in the results is worth telling all the same.
-        with problems.noting():
-            reader, units, form = predictions.source(parameters, known)
+        read = read_ground_truth(truth.dataset, parameters, truth.where, scope)
+    if predictions is None:
+        return None
+    reader, units, form = predictions.source(parameters, known)
+    if problems or read is None:
+        # The run is off; what is wrong in a results file is worth telling all the same.
+        if isinstance(reader, ListedResults):
             results, place = reader.read(units[0])
             read_detections(results, scope, known, parameters, form, place)
-    tasks = [*inputs.tasks, task] if task else inputs.tasks
-    return Inputs(tasks=tasks, groups=groups)
+        return None
+    ground_truth, counts = read
+    return Task(
+        parameters=parameters,
+        ground_truth=ground_truth,
+        counts=counts + collections.Counter(predictions.counts),
+        groups=groups,
+        known=known,
+        reader=reader,
+        units=units,
+        form=form,
+    )
+
+
+def _restricted(options: "Options", known: Scope) -> Scope:
+    """The images and categories that are asked for."""
+    image_ids = category_ids = None
+    if options.image_ids is not None:
+        image_ids = _image_ids(options.image_ids, known)
+    if options.categories is not None:
+        category_ids = _category_ids(options.categories, known, "--categories")
+    return known.restricted(image_ids, category_ids)
 
 
 # Options that are texts.

@@ -64,7 +64,11 @@ def numbers(values: Sequence[Any], name: str, place: Place) -> np.ndarray:
             # NumPy's own numbers are welcome from Python, text that looks like a number is not.
             if isinstance(value, bool) or not isinstance(value, _NUMBERS):
                 raise DataError(f"{place(row)}: {name} is {short(value)}, not a number")
-    result = np.array(values, np.float64).reshape(len(values))
+    try:
+        result = np.array(values, np.float64).reshape(len(values))
+    except OverflowError:
+        row = next(i for i, v in enumerate(values) if abs(v) > _LARGEST)
+        raise DataError(f"{place(row)}: {name} is beyond any number") from None
     if not np.isfinite(result).all():
         bad = np.flatnonzero(~np.isfinite(result))
         more = f" ({len(bad)} in all)" if len(bad) > 1 else ""
@@ -106,4 +110,5 @@ def short(value: object) -> str:
     return text if len(text) <= 60 else text[:57] + "..."
 
 
+_LARGEST = np.finfo(np.float64).max
 _NUMBERS = (int, float, np.integer, np.floating)

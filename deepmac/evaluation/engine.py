@@ -7,6 +7,7 @@ from typing import Any, Protocol
 
 import numpy as np
 
+from deepmac.errors import DataError
 from deepmac.evaluation.accumulate import finalize
 from deepmac.evaluation.columns import Place
 from deepmac.evaluation.detections import Detections, Form, read_detections
@@ -57,13 +58,38 @@ def evaluate(
         parameters: of the evaluation.
         counts: events met while the ground truth was read.
     """
-    scope = ground_truth.scope
-    images = np.arange(len(scope.image_ids))
-    partials = [count_truths(ground_truth, images, parameters, counts)]
-    partials += [
+    partials = [
         match_results(unit, form, ground_truth, known, parameters) for unit in units
     ]
-    partial = merge(partials, scope.image_ids)
+    return conclude(ground_truth, partials, parameters, counts, len(partials))
+
+
+def conclude(
+    ground_truth: GroundTruth,
+    partials: Sequence[Partial],
+    parameters: Parameters,
+    counts: collections.Counter[str],
+    num_units: int,
+) -> Evaluation:
+    """The figures, from all of the ground truth and what the units of results contribute.
+
+    Args:
+        ground_truth, parameters, counts: as for `evaluate`.
+        partials: from `match_results`, merged or not.
+        num_units: that were to be matched.
+
+    Raises:
+        DataError: a unit has got lost on the way.
+    """
+    scope = ground_truth.scope
+    images = np.arange(len(scope.image_ids))
+    truths = count_truths(ground_truth, images, parameters, counts)
+    partial = merge([truths, *partials], scope.image_ids)
+    if partial.counts["units"] != num_units:
+        raise DataError(
+            f"{partial.counts['units']} of {num_units} units of results were evaluated; the "
+            f"others got lost"
+        )
     return Evaluation(parameters, scope, finalize(partial, parameters, scope), partial)
 
 

@@ -5,16 +5,25 @@ import functools
 import hashlib
 import math
 from collections.abc import Iterable, Mapping, Sequence
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 import orjson
 
 from deepmac.errors import DataError, OptionError, did_you_mean, one_of
 
-IouType = Literal["segm", "bbox"]
+IOU_TYPES = ("segm", "bbox")
+"""What is compared: masks, boxes."""
 
-IOU_TYPES: tuple[IouType, ...] = ("segm", "bbox")
+
+SWITCHES: dict[str, tuple[str, ...]] = {
+    "id_zero": ("reference", "match"),
+    "duplicate_ids": ("error", "reference"),
+    "wrong_size": ("error", "reference"),
+    "result_area": ("reference", "mask"),
+    "ignore_field": ("reference", "honour"),
+}
+"""What to do about data that pycocotools takes silently; `reference`: as pycocotools does."""
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -43,39 +52,40 @@ COCO_RECALL_THRESHOLDS = tuple(np.linspace(0.0, 1.0, 101).tolist())
 class Parameters:
     """How to evaluate. The defaults give the twelve COCO numbers, bit by bit.
 
-    The last five fields are for data that pycocotools takes silently. `reference` means: do as
-    pycocotools does.
+    The last five fields are `SWITCHES`.
     """
 
-    iou_type: IouType = "segm"
+    iou_type: str = "segm"
     iou_thresholds: tuple[float, ...] = COCO_IOU_THRESHOLDS  # T, in (0, 1]
     recall_thresholds: tuple[float, ...] = COCO_RECALL_THRESHOLDS  # R, ascending
     area_ranges: tuple[AreaRange, ...] = COCO_AREAS  # A
     max_dets: tuple[int, ...] = (1, 10, 100)  # M, per image and category; sorted
     use_categories: bool = True  # False: a detection may match any category
 
-    id_zero: Literal["reference", "match"] = "reference"
+    id_zero: str = "reference"
     """A ground truth with id 0 takes a detection that still counts as unmatched; or is normal."""
 
-    duplicate_ids: Literal["error", "reference"] = "error"
+    duplicate_ids: str = "error"
     """Annotations that share an id: refuse, or use the last once for each of them."""
 
-    wrong_size: Literal["error", "reference"] = "error"
+    wrong_size: str = "error"
     """Masks of another size than the image: refuse, or never match."""
 
-    result_area: Literal["reference", "mask"] = "reference"
+    result_area: str = "reference"
     """Size of a detection that has box and mask: that of the box if the first has one; or the mask's."""
 
-    ignore_field: Literal["reference", "honour"] = "reference"
+    ignore_field: str = "reference"
     """`ignore` of a ground truth: without effect; or neither hit nor miss, as a crowd."""
 
     def __post_init__(self):
         object.__setattr__(self, "max_dets", tuple(sorted(self.max_dets)))
-        if self.iou_type not in IOU_TYPES:
-            hint = did_you_mean(self.iou_type, IOU_TYPES)
-            raise OptionError(
-                f"iou_type is one of {one_of(IOU_TYPES)}, got '{self.iou_type}'{hint}"
-            )
+        for name, choices in {"iou_type": IOU_TYPES, **SWITCHES}.items():
+            value = getattr(self, name)
+            if value not in choices:
+                raise OptionError(
+                    f"{name} is one of {one_of(choices)}, got '{value}'"
+                    f"{did_you_mean(str(value), choices)}"
+                )
         if not self.iou_thresholds or not all(0 < t <= 1 for t in self.iou_thresholds):
             raise OptionError(
                 f"iou_thresholds lie above 0 and up to 1, got {one_of(self.iou_thresholds)}"

@@ -10,7 +10,6 @@ from rich.table import Table
 from rich.text import Text
 
 from deepmac.errors import one_of
-from deepmac.evaluation.parameters import IouType
 from deepmac.evaluation.summary import Evaluation
 
 Groups = Mapping[str, Collection[Any]]
@@ -33,7 +32,7 @@ _PER_CATEGORY = ("AP", "AP50", "AP75", "APs", "APm", "APl")
 
 
 def metrics(
-    evaluations: Mapping[IouType, Evaluation],
+    evaluations: Mapping[str, Evaluation],
     groups: Groups,
     annotation_ids: Sequence[Any],
 ) -> dict[str, Any]:
@@ -152,7 +151,7 @@ _SENTENCES = {
 }
 
 
-def tables(document: Mapping[str, Any], kind: IouType) -> Group:
+def tables(document: Mapping[str, Any], kind: str) -> Group:
     """The figures of one kind for the terminal: headline of all and of each group, categories."""
     figures = document[kind]
     return Group(
@@ -162,7 +161,7 @@ def tables(document: Mapping[str, Any], kind: IouType) -> Group:
     )
 
 
-def _title(counts: Mapping[str, int], kind: IouType) -> str:
+def _title(counts: Mapping[str, int], kind: str) -> str:
     return (
         f"{'masks' if kind == 'segm' else 'boxes'}: {counts['images']} images, "
         f"{counts['annotations']} annotations, {counts['predictions']} predictions"

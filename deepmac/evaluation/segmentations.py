@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Sequence
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 
@@ -19,7 +19,7 @@ def check_segmentations(
     values: Sequence[Any],
     sizes: np.ndarray,
     place: Place,
-    wrong_size: Literal["error", "reference"],
+    wrong_size: str,
 ) -> int:
     """Makes sure that `to_rle`, and pycocotools after it, can work with every value.
 
@@ -30,7 +30,7 @@ def check_segmentations(
         values: N segmentations.
         sizes: int64 [N, 2], (height, width) of their images.
         place: names row i.
-        wrong_size: what to do about RLEs of another size than the image.
+        wrong_size: `error` refuses RLEs of another size than the image.
 
     Returns:
         How many are of another size.

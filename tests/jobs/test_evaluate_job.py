@@ -12,7 +12,6 @@ from coco_reference import Case, read_truth, run_reference
 
 from deepmac.errors import DataError
 from deepmac.evaluation.engine import match_results
-from deepmac.evaluation.parameters import Parameters
 from pipelines.evaluate import Options, execute
 from pipelines.preflight import ProblemsFound
 from pipelines.storage import open_output
@@ -324,15 +323,3 @@ def test_stored_truth_comes_back_as_it_was(tmp_path):
             direct = match_results(unit, "mask", truth, known, parameters)
             stored = match_results(unit, "mask", store, store.known, parameters)
             assert direct.to_bytes() == stored.to_bytes()
-
-
-def test_a_lost_unit_is_noticed():
-    from pipelines.evaluate import _finish
-    from pipelines.evaluation_inputs import Task
-
-    case = coco_cases.mixed()
-    truth, known, counts = read_truth(case)
-    partial = match_results((case.results, str), "mask", truth, known, Parameters())
-    task = Task(parameters=Parameters(), ground_truth=truth, counts=counts, known=known, reader=None, units=[], form="mask")  # fmt: skip
-    with pytest.raises(DataError, match="1 of 2 units of results were evaluated"):
-        _finish(task, partial.to_bytes(), 2)

@@ -18,7 +18,7 @@ from hypothesis import strategies as st
 
 from deepmac.errors import DataError
 from deepmac.evaluation.accumulate import finalize
-from deepmac.evaluation.engine import match_detections
+from deepmac.evaluation.engine import conclude, match_detections, match_results
 from deepmac.evaluation.parameters import Parameters
 from deepmac.evaluation.state import Partial, count_truths, empty_partial, merge
 from deepmac.evaluation.summary import Evaluation
@@ -165,6 +165,16 @@ def test_an_image_left_out_is_named():
     )
     with pytest.raises(DataError, match="1 of 4 images were not evaluated: 3"):
         finalize(partial, parameters, truth.scope)
+
+
+def test_a_unit_of_results_that_got_lost_is_noticed():
+    case = coco_cases.mixed()
+    truth, known, counts = read_truth(case)
+    unit = (case.results, "result {}".format)
+    partial = match_results(unit, "mask", truth, known, case.parameters)
+    conclude(truth, [partial], case.parameters, counts, 1)
+    with pytest.raises(DataError, match="1 of 2 units of results were evaluated"):
+        conclude(truth, [partial], case.parameters, counts, 2)
 
 
 def test_the_state_is_small():
