@@ -103,7 +103,10 @@ def write_shapes(
     )
     if _is_complete(out, recipe):
         return paths
-    paths.images.mkdir(parents=True, exist_ok=True)
+    try:
+        paths.images.mkdir(parents=True, exist_ok=True)
+    except OSError as e:
+        raise DataError(f"{out}: cannot write there: {e.strerror}") from None
     for path, is_seen in ((paths.seen, True), (paths.unseen, False)):
         names = [kind.name for kind in KINDS if kind.is_seen == is_seen]
         path.write_text("".join(f"{name}\n" for name in names))
@@ -130,7 +133,7 @@ def write_shapes(
 
 
 def _is_complete(out: Path, recipe: _Recipe) -> bool:
-    if not out.exists():
+    if not out.is_dir():
         return False
     strange = sorted(e.name for e in out.iterdir() if e.name not in _ENTRIES)
     if strange:

@@ -216,6 +216,8 @@ def test_a_directory_with_something_else_is_refused(tmp_path):
     (tmp_path / "mine" / "thesis.tex").touch()
     with pytest.raises(DataError, match=r"thesis\.tex"):
         write_shapes(tmp_path / "mine", 2)
+    with pytest.raises(DataError, match="cannot write there"):
+        write_shapes(tmp_path / "mine" / "thesis.tex", 2)
     (tmp_path / "coco").mkdir()
     (tmp_path / "coco" / "annotations.json").write_text(json.dumps({"info": {}}))
     with pytest.raises(DataError, match="not of a generated set"):
