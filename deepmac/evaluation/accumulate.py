@@ -33,10 +33,9 @@ def finalize(partial: Partial, parameters: Parameters, scope: Scope) -> Curves:
     check_terms(terms_of(parameters, scope), partial.terms)
     missing = np.setdiff1d(np.arange(len(scope.image_ids)), partial.counted_images)
     if missing.size:
-        names = [repr(scope.image_ids[i]) for i in missing[:12].tolist()]
         raise DataError(
-            f"{missing.size} of {len(scope.image_ids)} images were not evaluated: {one_of(names)}"
-            + (", ..." if missing.size > 12 else "")
+            f"{missing.size} of {len(scope.image_ids)} images were not evaluated: "
+            f"{one_of(repr(scope.image_ids[i]) for i in missing.tolist())}"
         )
     num_categories, num_ranges = partial.num_truths.shape
     shape = (

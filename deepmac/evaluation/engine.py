@@ -25,8 +25,6 @@ from deepmac.evaluation.state import (
 )
 from deepmac.evaluation.summary import Evaluation
 
-_CHUNK = 20_000  # detections matched at once: bounds memory
-
 Results = tuple[Sequence[Any], Place]
 """COCO results of whole images, and what names each of them in an error."""
 
@@ -99,8 +97,17 @@ def match_results(
     truths: TruthSource,
     known: Scope,
     parameters: Parameters,
+    *,
+    chunk: int = 20_000,
 ) -> Partial:
     """What one unit of results contributes; counts it as an event `units`.
+
+    Args:
+        unit, form: the results.
+        truths: the ground truth of all images, or of those of the unit.
+        known: every image and category of the data set.
+        parameters: of the evaluation.
+        chunk: about as many detections are matched at once, which bounds memory.
 
     Raises:
         DataError: a result cannot be used; names it.
@@ -111,9 +118,9 @@ def match_results(
     )
     counts["units"] = 1
     partials = [empty_partial(parameters, truths.scope, counts)]
-    for chunk in _whole_images(detections):
-        ground_truth = truths.of_images(np.unique(chunk.image))
-        partials.append(match_detections(ground_truth, chunk, parameters))
+    for some in _whole_images(detections, chunk):
+        ground_truth = truths.of_images(np.unique(some.image))
+        partials.append(match_detections(ground_truth, some, parameters))
     return merge(partials, truths.scope.image_ids)
 
 
@@ -130,9 +137,9 @@ def match_detections(
     )
 
 
-def _whole_images(detections: Detections) -> Iterator[Detections]:
-    """The detections image by image, as many images together as hold about `_CHUNK`."""
-    first_of_image = np.searchsorted(detections.image, detections.image[::_CHUNK])
+def _whole_images(detections: Detections, chunk: int) -> Iterator[Detections]:
+    """The detections image by image, as many images together as hold about `chunk`."""
+    first_of_image = np.searchsorted(detections.image, detections.image[::chunk])
     edges = np.append(np.unique(first_of_image), len(detections)).tolist()
     for start, stop in itertools.pairwise(edges):
         yield detections.take(np.arange(start, stop))

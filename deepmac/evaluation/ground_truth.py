@@ -80,16 +80,18 @@ def read_scope(dataset: Any, parameters: Parameters, where: str) -> Scope:
     _check_shape(dataset, where)
     images, categories = dataset["images"], dataset["categories"]
     image_ids = column(images, "id", lambda i: f"{where}: image {i} of the list")
-    names_of = column(categories, "id", lambda i: f"{where}: category {i} of the list")
+    category_ids = column(
+        categories, "id", lambda i: f"{where}: category {i} of the list"
+    )
     if parameters.duplicate_ids == "error":
         _check_unique(image_ids, f"{where}: images")
-        _check_unique(names_of, f"{where}: categories")
+        _check_unique(category_ids, f"{where}: categories")
     last = dict(zip(_hashable(image_ids, where), images, strict=True))
     ids = sorted_ids(last, f"{where}: image")
     return Scope(
         image_ids=ids,
         image_sizes=_image_sizes([last[i] for i in ids], parameters, where),
-        category_ids=sorted_ids(_hashable(names_of, where), f"{where}: category"),
+        category_ids=sorted_ids(_hashable(category_ids, where), f"{where}: category"),
         category_names={c["id"]: str(c.get("name", c["id"])) for c in categories},
     )
 
@@ -245,13 +247,19 @@ def _areas(
     counts["annotations_without_area"] = len(lacking)
     if not lacking:
         return numbers([a["area"] for a in chosen], "area", place)
-    areas = numbers([a.get("area") or 0 for a in chosen], "area", place)
-    masked = [i for i in lacking if chosen[i].get("segmentation") is not None]
+    given = [0 if a.get("area") is None else a["area"] for a in chosen]
+    areas = numbers(given, "area", place)
+    masked = [
+        i
+        for i in lacking
+        # For boxes an image may do without a size: nothing can be rasterised there.
+        if chosen[i].get("segmentation") is not None and sizes[i].all()
+    ]
     masks = [chosen[i]["segmentation"] for i in masked]
     sizes = sizes[np.array(masked, np.int64)]
     check_segmentations(masks, sizes, lambda i: place(masked[i]), "reference")
     areas[masked] = rle_areas(to_rles(masks, sizes))
-    without = [i for i in lacking if chosen[i].get("segmentation") is None]
+    without = sorted({*lacking} - {*masked})
     sides = boxes(
         [chosen[i].get("bbox") for i in without], "bbox", lambda i: place(without[i])
     )
@@ -283,7 +291,7 @@ def _check_unique(ids: Sequence[Any], what: str) -> None:
     if double:
         raise DataError(
             f"{what} share ids: {one_of(map(repr, double))}; give each its own, or say "
-            f"duplicate_ids=reference to use the last of each"
+            f"--duplicate_ids reference to use the last of each, as pycocotools does"
         )
 
 

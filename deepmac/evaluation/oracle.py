@@ -38,7 +38,7 @@ def iou_at_given_boxes(
     An empty mask has IoU 0, as has one of another size. No predictions join for `bbox`.
     """
     counts = collections.Counter[str]()
-    if not ground_truth.segmentations:
+    if not detections.segmentations:
         return GivenBoxes(np.zeros(0, np.int32), np.zeros(0), counts)
     row_of = {
         (image, _plain(annotation_id)): row

@@ -55,7 +55,8 @@ def check_segmentations(
         more = f" ({is_other.sum()} in all)" if is_other.sum() > 1 else ""
         raise DataError(
             f"{place(rows[at])}: mask of {own[at].tolist()} pixels (height, width) in an image "
-            f"of {sizes[rows[at]].tolist()}{more}"
+            f"of {sizes[rows[at]].tolist()}{more}; with --wrong_size reference such masks never "
+            f"match, as in pycocotools"
         )
     compressed = [i for i, text in enumerate(counts) if text is not None]
     bad = find_bad_rle([counts[i] for i in compressed], own[compressed])

@@ -28,10 +28,10 @@ def with_result(**changes):
     )
 
 
-def without(case, part, key):
-    """The case, but the last entry of a part lacks a key."""
+def without(case, part, key, index=-1):
+    """The case, but an entry of a part, by default the last, lacks a key."""
     entries = case.results if part == "results" else case.truth[part]
-    del entries[-1][key]
+    del entries[index][key]
     return case
 
 
@@ -73,6 +73,7 @@ BAD = {
     "annotation id that is a list": (lambda: with_truth(id=[1]), r"\[1\] is not an id"),
     "image id that is an object": (lambda: with_truth(image_id={}), "where an id belongs"),
     "area of text": (lambda: with_truth(area="12"), "annotation 2: area is '12', not a number"),
+    "area of no text, beside a missing one": (lambda: without(with_truth(area=""), "annotations", "area", 0), "annotation 2: area is '', not a number"),
     "area NaN": (lambda: with_truth(area=NAN), "annotation 2: area is nan"),
     "crowd of text": (lambda: with_truth(iscrowd="0"), "annotation 2: iscrowd is '0', neither 0 nor 1"),
     "box of three": (lambda: with_truth(bbox=[1, 2, 3]).of_type("bbox"), r"annotation 2: bbox is \[1, 2, 3\], not four numbers"),

@@ -167,6 +167,17 @@ def test_an_image_left_out_is_named():
         finalize(partial, parameters, truth.scope)
 
 
+@pytest.mark.parametrize("chunk", [1, 7, 30, 1000])
+def test_how_many_are_matched_at_once_does_not_matter(chunk):
+    case = coco_cases.mixed()
+    truth, known, counts = read_truth(case)
+    unit = (case.results, "result {}".format)
+    partial = match_results(unit, "mask", truth, known, case.parameters, chunk=chunk)
+    assert_equal(
+        conclude(truth, [partial], case.parameters, counts, 1), run_reference(case)
+    )
+
+
 def test_a_unit_of_results_that_got_lost_is_noticed():
     case = coco_cases.mixed()
     truth, known, counts = read_truth(case)

@@ -80,6 +80,12 @@ def test_an_annotation_id_of_another_image_does_not_join():
     assert counts["predictions_with_unknown_annotation_id"] == 1
 
 
+def test_an_image_without_annotations_has_nothing_to_join():
+    scene = coco_cases.Scene().found(BOX, 0.9, annotation_id=2)
+    counts = run_ours(scene.case()).partial.counts
+    assert counts["predictions_with_unknown_annotation_id"] == 1
+
+
 def test_an_empty_mask_has_iou_zero():
     scene = (
         coco_cases.Scene()

@@ -107,6 +107,15 @@ def test_a_missing_area_without_a_mask_is_that_of_the_box():
     assert (stats["APs"], stats["APm"]) == (-1, pytest.approx(1))
 
 
+def test_a_missing_area_in_an_image_without_size_is_that_of_the_box():
+    scene = coco_cases.Scene().object((0, 0, 40, 40)).found((0, 0, 40, 40), 0.9)
+    del scene.truth["annotations"][0]["area"]
+    del scene.truth["images"][0]["height"]
+    scene.results[0]["bbox"] = [0, 0, 40, 40]
+    stats = run_ours(scene.case().of_type("bbox")).stats
+    assert (stats["APs"], stats["APm"]) == (-1, pytest.approx(1))
+
+
 def test_unknown_categories_are_counted():
     said = warnings(coco_cases.results_of_an_unknown_category())
     assert "predictions left out, of categories" in said
