@@ -4,15 +4,27 @@ What is logged still goes to the launcher, which shows it with `--verbose`; erro
 launcher as errors.
 """
 
+import ctypes
 import logging
+import signal
+import sys
+
+_PR_SET_PDEATHSIG = 1  # <linux/prctl.h>
 
 
 def main() -> None:
+    _die_with_launcher()
     # Beam logs while it is being imported, and then installs a handler if there is none.
     logging.getLogger().addHandler(logging.NullHandler())
     from apache_beam.runners.worker import sdk_worker_main
 
     sdk_worker_main.main([])
+
+
+def _die_with_launcher() -> None:
+    """A worker whose launcher was killed would go on with its unit beside the next run's."""
+    if sys.platform == "linux":
+        ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
 
 
 if __name__ == "__main__":

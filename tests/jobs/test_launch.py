@@ -1,0 +1,108 @@
+"""Beam's flags: what is unknown is refused, and jobs run where they should."""
+
+import apache_beam as beam
+import pytest
+from apache_beam.options.pipeline_options import DirectOptions, StandardOptions
+
+from deepmac.errors import DataError, OptionError
+from pipelines.launch import parse_beam_args, run_pipeline, telling_why
+
+
+def runner_of(*args):
+    return parse_beam_args(args).view_as(StandardOptions).runner
+
+
+def test_jobs_run_on_the_local_runner_by_name():
+    assert runner_of() == "FnApiRunner"
+    assert runner_of("--runner=FlinkRunner") == "FlinkRunner"
+
+
+@pytest.mark.parametrize(
+    ("args", "mode"),
+    [
+        ([], "in_memory"),
+        (["--direct_num_workers=1"], "in_memory"),
+        (["--direct_num_workers=2"], "multi_processing"),
+        (["--direct_num_workers", "0"], "multi_processing"),
+        (
+            ["--direct_num_workers=2", "--direct_running_mode=multi_threading"],
+            "multi_threading",
+        ),
+        (["--direct_num_workers=2", "--direct_running_mode", "in_memory"], "in_memory"),
+    ],
+)
+def test_several_workers_are_several_processes_unless_told_otherwise(args, mode):
+    assert parse_beam_args(args).view_as(DirectOptions).direct_running_mode == mode
+
+
+@pytest.mark.parametrize(
+    ("args", "message"),
+    [
+        (
+            ["--direct_num_worker=2"],
+            "has an option '--direct_num_worker'; did you mean '--direct_num_workers'?",
+        ),
+        (
+            ["--direct_num_workers=two"],
+            "Beam option: argument --direct_num_workers: invalid int",
+        ),
+        (["--direct_running_mode=fast"], "invalid choice: 'fast'"),
+        (["stray"], "has an option 'stray'"),
+        (
+            ["--runner=FlinkRuner"],
+            "Beam has no runner 'FlinkRuner'; did you mean 'FlinkRunner'?",
+        ),
+        (["--runner=xyz"], "Beam has no runner 'xyz'; it has "),
+        (["--runner=no.such.Runner"], "--runner=no.such.Runner: No module named 'no'"),
+    ],
+)
+def test_wrong_flags_are_refused_before_any_work(args, message):
+    with pytest.raises(OptionError) as caught:
+        parse_beam_args(args)
+    assert message in str(caught.value)
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    "name", ["DaskRunner", "dask", "apache_beam.runners.dask.dask_runner.DaskRunner"]
+)
+def test_the_dask_runner_is_refused_with_the_reason(name):
+    with pytest.raises(OptionError, match="ends DONE with wrong results"):
+        parse_beam_args([f"--runner={name}"])
+
+
+def _raise(error):
+    with telling_why("unit x"):
+        raise error
+
+
+@pytest.mark.parametrize(
+    ("error", "message"),
+    [
+        (
+            DataError('a "quoted" reason\nin two lines'),
+            'unit x: a "quoted" reason\nin two lines',
+        ),
+        (
+            OSError(28, "No space left on device"),
+            "unit x: OSError: [Errno 28] No space",
+        ),
+        (MemoryError(), "unit x: MemoryError"),
+    ],
+)
+def test_what_the_user_can_mend_comes_through_the_runner_as_one_error(error, message):
+    def build(pipeline):
+        _ = pipeline | beam.Create([error]) | beam.Map(_raise)
+
+    with pytest.raises(DataError) as caught:
+        run_pipeline(parse_beam_args([]), build)
+    assert message in str(caught.value)
+
+
+def test_other_errors_come_through_as_they_are():
+    def build(pipeline):
+        _ = pipeline | beam.Create([ZeroDivisionError("a bug")]) | beam.Map(_raise)
+
+    with pytest.raises(Exception, match="a bug") as caught:
+        run_pipeline(parse_beam_args([]), build)
+    assert not isinstance(caught.value, DataError)
