@@ -138,7 +138,12 @@ class _Router:
         if "image" in item:
             image_id = _id_in(item["image"], "id")
         else:
-            image_id = _id_in(item["annotation"], "image_id")
+            annotation = item["annotation"]
+            image_id = _id_in(annotation, "image_id")
+            if isinstance(annotation, Mapping):
+                # Most of a file, and of no use here.
+                boxes = {k: v for k, v in annotation.items() if k != "segmentation"}
+                item = {**item, "annotation": boxes}
         self._writer.add(self._ranges.unit_of(image_id), item)
 
 

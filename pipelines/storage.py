@@ -76,7 +76,7 @@ class LocalOutput:
             file.write(data)
             file.publish()
 
-    def append(self, name: str, data: bytes) -> None:
+    def append(self, name: str, data: bytes | bytearray) -> None:
         """Adds to the end of a file. Not atomic: for files that a later mark declares whole."""
         path = self.root / name
         path.parent.mkdir(exist_ok=True)

@@ -352,7 +352,7 @@ def test_killed_at_any_moment_it_ends_as_if_it_had_not_been(
         # Most of them in the midst of work, the rest from the first moment on.
         while kill % 4 and job.poll() is None and len(stamps(out)) == len(before):
             time.sleep(0.02)
-        time.sleep(rng.uniform(0, 1 if kill % 4 else 4))
+        time.sleep(rng.uniform(0, 1 if kill % 4 else 2))
         kills_at_work += job.poll() is None
         os.killpg(job.pid, signal.SIGKILL)
         job.wait()
