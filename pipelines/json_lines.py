@@ -7,13 +7,20 @@ import orjson
 
 
 def dump_line(value: Any) -> bytes:
-    """JSON in one line. Equal values give equal bytes; text that is not Unicode survives."""
+    """JSON in one line; equal values give equal bytes.
+
+    What Python's JSON can hold and others' cannot survives too: text that is not Unicode, numbers
+    that are not finite, and (as floating point) whole numbers of more than 64 bits.
+    """
     try:
-        return orjson.dumps(
+        line = orjson.dumps(
             value, option=orjson.OPT_SORT_KEYS | orjson.OPT_APPEND_NEWLINE
         )
-    except TypeError:  # lone surrogates, whole numbers beyond 64 bits
-        return json.dumps(value, sort_keys=True).encode() + b"\n"
+        if b"null" not in line:  # else it may have been a number that is not finite
+            return line
+    except TypeError:
+        pass
+    return json.dumps(value, sort_keys=True, separators=(",", ":")).encode() + b"\n"
 
 
 def load_line(line: bytes) -> Any:

@@ -13,6 +13,8 @@ from deepmac.errors import DataError
 
 _CHUNK = 1 << 20
 _MAX_VALUE = 1 << 28  # characters; a longer value is a file of another kind
+_ENDS_EARLY = "the file ends too early; is it complete?"
+_OPEN_STRING = "Unterminated string"  # how the scanner's message begins
 _decode = json.JSONDecoder().raw_decode
 
 
@@ -100,7 +102,7 @@ class _Text:
         """Steps over the next character, which must be one of those wanted."""
         found = self.peek()
         if not found:
-            raise self.error("the file ends too early; is it complete?")
+            raise self.error(_ENDS_EARLY)
         if found not in wanted:
             names = " or ".join(f"'{c}'" for c in wanted)
             raise self.error(f"{names} belongs here, not '{found}'")
@@ -110,7 +112,7 @@ class _Text:
     def value(self) -> Any:
         """Decodes the next value and steps over it."""
         if not self.peek():
-            raise self.error("the file ends too early; is it complete?")
+            raise self.error(_ENDS_EARLY)
         chunk = _CHUNK
         while True:
             try:
@@ -122,7 +124,11 @@ class _Text:
                     return value
             except json.JSONDecodeError as e:
                 if self._is_final(e):
-                    raise self.error(e.msg, e.pos) from None
+                    cut_off = self._ended and (
+                        e.pos >= len(self._text) or e.msg.startswith(_OPEN_STRING)
+                    )
+                    message = _ENDS_EARLY if cut_off else e.msg
+                    raise self.error(message, e.pos) from None
             except (ValueError, RecursionError) as e:  # a number or nesting without end
                 raise self.error(str(e)) from None
             if len(self._text) - self._at > _MAX_VALUE:
@@ -143,7 +149,7 @@ class _Text:
         if self._ended:
             return True
         near_end = error.pos > len(self._text) - 64
-        return not near_end and not error.msg.startswith("Unterminated string")
+        return not near_end and not error.msg.startswith(_OPEN_STRING)
 
     def _read(self, size: int) -> None:
         done = self._text[: self._at]
