@@ -1,0 +1,192 @@
+"""`deepmac data`: as a user calls it, on a small set."""
+
+import subprocess
+import sys
+from pathlib import Path
+
+import cv2
+import pytest
+from small_dataset import HEIGHT, WIDTH, SmallDataset
+
+from deepmac.commands import run
+from deepmac.commands.data import command
+from pipelines.build_dataset import main as build
+
+GOLDEN = Path(__file__).resolve().parents[1] / "golden" / "coco_records" / "records"
+
+
+@pytest.fixture(scope="module")
+def source(tmp_path_factory):
+    return SmallDataset(tmp_path_factory.mktemp("data")).write()
+
+
+@pytest.fixture
+def records(source, tmp_path):
+    flags = [*source.flags, f"--out={tmp_path / 'records'}", "--num_shards=3"]
+    assert build([*flags, "--split=dog"]) == 0
+    return tmp_path / "records"
+
+
+@pytest.fixture
+def data(capsys):
+    def call(*args):
+        capsys.readouterr()
+        status = run(command, [str(a) for a in args], "deepmac data")
+        return status, *capsys.readouterr()
+
+    return call
+
+
+def test_show_prints_the_instances_of_an_image(data, records):
+    status, out, _ = data("show", records, "--id", 101)
+    assert status == 0
+    assert "image 101: 'größe 1.jpeg', 32 x 24 (width x height)" in out
+    dog, brush = (line for line in out.splitlines() if line.startswith("│"))
+    assert "2.00, 3.00, 6.00, 6.00" in dog
+    assert "36 pixels" in dog
+    assert "toothbrush (crowd)" in brush
+    assert "none" in brush  # hidden by the split
+
+
+def test_show_without_an_id_shows_the_first(data, records):
+    status, out, _ = data("show", records)
+    assert status == 0
+    assert "image 10" in out
+
+
+def test_show_draws_a_picture(data, records, tmp_path):
+    status, _, _ = data("show", records, "--id", 101, "--out", tmp_path / "x.png")
+    assert status == 0
+    picture = cv2.imread(str(tmp_path / "x.png"))
+    assert picture.shape == (20 * HEIGHT, 20 * WIDTH, 3)
+
+
+def test_stats_count_by_category(data, records):
+    status, out, _ = data("stats", records)
+    assert status == 0
+    rows = [
+        line.replace("│", " ").split() for line in out.splitlines() if line[:1] == "│"
+    ]
+    assert rows == [
+        ["1", "person", "6", "6", "0", "0", "26"],
+        ["18", "dog", "6", "6", "0", "6", "26"],
+        ["90", "toothbrush", "12", "12", "6", "0", "26"],
+    ]
+    assert (
+        "12 images in 3 shards, 24 instances, 6 with a mask, 18 without; split dog"
+        in out
+    )
+    assert "heights 24 to 24, widths 32 to 32 pixels" in out
+
+
+@pytest.mark.parametrize("converter", ["od_api", "model_garden"])
+def test_records_of_the_reference_converters_are_understood(data, converter):
+    pattern = f"{GOLDEN}/{converter}_masks-*"
+    status, out, _ = data("stats", pattern)
+    assert status == 0
+    assert "8 images in 3 shards, 23 instances, 23 with a mask, 0 without" in out
+    assert data("verify", pattern)[0] == 0
+    assert "toothbrush" in data("show", pattern, "--id", 397133)[1]
+
+
+def test_verify_finds_a_whole_directory_whole(data, records):
+    status, out, err = data("verify", records)
+    assert (status, err) == (0, "")
+    assert "whole; 3 files, 12 images, " in out
+
+
+def change_a_byte(path):
+    content = bytearray(path.read_bytes())
+    content[len(content) // 2] ^= 1
+    path.write_bytes(content)
+
+
+DAMAGE = {
+    "a byte": (change_a_byte, "the checksum of its data differs: damaged"),
+    "cut off": (lambda p: p.write_bytes(p.read_bytes()[:-9]), "ends within the record"),
+    "missing": (lambda p: p.unlink(), "cannot be read: No such file"),
+    "empty": (lambda p: p.write_bytes(b""), "0 bytes, "),
+    "another shard": (
+        lambda p: p.write_bytes(
+            p.with_name(p.name.replace("00001-of", "00002-of")).read_bytes()
+        ),
+        "image 110 is in records-00001-of-00003.tfrecord too",
+    ),
+}
+
+
+@pytest.mark.parametrize("kind", DAMAGE)
+def test_damage_is_found_and_mended_by_the_same_command(data, source, records, kind):
+    damage, words = DAMAGE[kind]
+    before = {p.name: p.read_bytes() for p in records.glob("*.tfrecord")}
+    damage(records / "records-00001-of-00003.tfrecord")
+    status, out, err = data("verify", records)
+    assert status == 2
+    assert words in out
+    assert "records-00001" in out
+    assert (
+        "`deepmac data verify --reset`, then the job's command, make them again" in err
+    )
+    assert len(err.splitlines()) == 1
+    status, _, err = data("verify", records, "--reset")
+    assert (status, "forgotten: records-00001-of-00003" in err) == (2, True)
+    flags = [*source.flags, f"--out={records}", "--num_shards=3"]
+    assert build([*flags, "--split=dog"]) == 0
+    assert data("verify", records)[0] == 0
+    assert {p.name: p.read_bytes() for p in records.glob("*.tfrecord")} == before
+
+
+def test_verify_tells_an_unfinished_directory(data, records):
+    (records / "manifest.json").unlink()
+    (records / "units" / "records-00002-of-00003.json").unlink()
+    status, out, err = data("verify", records)
+    assert status == 2
+    assert "records-00002-of-00003: not done" in out
+    assert "no manifest.json: the job has not finished" in out
+    assert "run the job's command again to finish it" in err
+
+
+@pytest.mark.parametrize(
+    ("args", "message"),
+    [
+        (
+            ["show", "/no/such"],
+            "/no/such: no manifest.json and no TFRecord files there",
+        ),
+        (["stats", "/etc"], "no manifest.json and no TFRecord files there"),
+        (["show", "{records}", "--id", "5"], "no image has the id 5"),
+        (
+            ["show", "{records}", "--out", "/no/such/x.png"],
+            "--out /no/such/x.png: cannot be written",
+        ),
+        (["verify", "gs://bucket/x"], "gs:// is not available yet"),
+        (["show"], "missing argument"),
+    ],
+)
+def test_mistakes_are_one_line(data, records, args, message):
+    status, _, err = data(*(a.format(records=records) for a in args))
+    assert status == 2
+    assert err.startswith("error: ")
+    assert message in err
+    assert len(err.splitlines()) == 1
+
+
+def test_an_unfinished_directory_is_not_read_as_records(data, records):
+    (records / "manifest.json").unlink()
+    status, _, err = data("stats", records)
+    assert status == 2
+    assert "the job that writes this directory has not finished" in err
+
+
+def test_looking_at_data_imports_neither_tensorflow_nor_beam(records):
+    code = (
+        "import sys; from deepmac.cli import main; main(['data', 'stats', sys.argv[1]]);"
+        "print({m for m in ('tensorflow', 'keras', 'apache_beam') if m in sys.modules})"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code, str(records)],
+        capture_output=True,
+        text=True,
+        timeout=60,
+    )
+    assert done.stdout.splitlines()[-1] == "set()", done.stderr
