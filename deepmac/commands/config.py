@@ -11,12 +11,14 @@ from deepmac.commands import CommandGroup
 from deepmac.config.load import build_config, config_names, load_config, open_config
 from deepmac.config.notes import (
     UnusedField,
+    idle_class_ids,
     placeholders,
     rereadings,
     unused_fields,
 )
 from deepmac.config.printing import lines_of
 from deepmac.config.schema import CenterNetConfig, KeepAspectRatioResizerConfig
+from deepmac.errors import one_of
 
 
 @click.group("config", cls=CommandGroup, later=("diff",))
@@ -95,6 +97,12 @@ def validate(name: str, overrides: tuple[str, ...], lenient: bool) -> None:
     _print_section(console, "to be replaced before training", missing)
     taken = [f"{path}: {how}" for path, how in rereadings(config)]
     _print_section(console, "taken for another value", taken)
+    if idle := idle_class_ids(config):
+        there_are = f"there are {config.model.center_net.num_classes} classes"
+        path = "model.center_net.deepmac_mask_estimation.allowed_masked_classes_ids"
+        _print_section(
+            console, "without effect", [f"{path}: {one_of(idle)}; {there_are}"]
+        )
 
 
 def _by_reason(fields: Iterable[UnusedField]) -> dict[str, list[str]]:

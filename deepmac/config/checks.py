@@ -19,19 +19,7 @@ def check_together(config: PipelineConfig) -> None:
         FieldError: naming the field, from the top of the configuration.
     """
     net = config.model.center_net
-    _check_class_ids(net)
     _check_input_size(net)
-
-
-def _check_class_ids(net: CenterNetConfig) -> None:
-    path = "model.center_net.deepmac_mask_estimation.allowed_masked_classes_ids"
-    for i, class_id in enumerate(
-        net.deepmac_mask_estimation.allowed_masked_classes_ids
-    ):
-        if class_id > net.num_classes:
-            raise FieldError(
-                f"{path}[{i}]", f"{class_id} is above num_classes ({net.num_classes})"
-            )
 
 
 def _check_input_size(net: CenterNetConfig) -> None:

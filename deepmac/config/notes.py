@@ -86,3 +86,13 @@ def rereadings(config: PipelineConfig) -> list[tuple[str, str]]:
     return [
         ("train_config.fine_tune_checkpoint_type", "fine_tune is read as detection")
     ]
+
+
+def idle_class_ids(config: PipelineConfig) -> tuple[int, ...]:
+    """`allowed_masked_classes_ids` beyond the classes there are: they match nothing.
+
+    No error: a change of `num_classes`, to fit a checkpoint, must not need another change.
+    """
+    net = config.model.center_net
+    allowed = net.deepmac_mask_estimation.allowed_masked_classes_ids
+    return tuple(i for i in allowed if i > net.num_classes)

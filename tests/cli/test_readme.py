@@ -38,8 +38,9 @@ def test_the_python_of_the_readme_compiles_and_names_what_exists():
 
 def test_the_make_targets_of_the_readme_exist():
     makefile = (ROOT / "Makefile").read_text(encoding="utf-8")
-    targets = re.findall(r"\bmake (\S+)", "\n".join(blocks("text") + blocks("sh")))
-    assert {"quickstart", "test"} <= set(targets)
+    code = [*blocks("text"), *blocks("sh"), *re.findall(r"`([^`\n]+)`", README)]
+    targets = re.findall(r"^make (\S+)", "\n".join(code), re.MULTILINE)
+    assert {"quickstart", "test", "venv"} <= set(targets)
     for target in targets:
         assert re.search(rf"^{target}:", makefile, re.MULTILINE), target
 

@@ -202,12 +202,6 @@ IN_MASK_HEAD = [
         "ids count from 1, got 0",
     ),
     (
-        "allowed_masked_classes_ids: [1, 4]",
-        "12:39",
-        "allowed_masked_classes_ids[1]",
-        "4 is above num_classes (3)",
-    ),
-    (
         'network_type: "cond_inst3"',
         "11:5",
         "use_instance_embedding",

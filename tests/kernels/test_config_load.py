@@ -6,7 +6,7 @@ import pytest
 
 from deepmac.categories import COCO_CATEGORIES, VOC_NAMES
 from deepmac.config.load import ConfigWarning, config_names, load_config
-from deepmac.config.notes import placeholders, rereadings, unused_fields
+from deepmac.config.notes import idle_class_ids, placeholders, rereadings, unused_fields
 from deepmac.config.printing import to_text
 from deepmac.config.schema import (
     CenterNetConfig,
@@ -328,7 +328,6 @@ BAD_OVERRIDES = [
     (f"{NET}.feature_extractor.type=hourglas_52", "did you mean 'hourglass_52'?"),
     (f"{NET}.ssd.x=1", f"{NET}.ssd: no such field"),
     ("model.ssd={}", "model.ssd: deepmac has CenterNet only: use center_net"),
-    (f"{HEAD}.allowed_masked_classes_ids=[1, 2, 91]", f"{HEAD}.allowed_masked_classes_ids[2]: 91 is above num_classes (90)"),
     (f"{HEAD}.jitter_mode=EXPND", "got 'EXPND'; did you mean 'EXPAND'?"),
     (f"{NET}.feature_extractor.channel_means=[1, nan, 3]", f"{NET}.feature_extractor.channel_means[1]: must be a finite number, got nan"),
     ("train_config.data_augmentation_options.random_adjust_hue.max_delta=1", "or replace them all by a list"),
@@ -405,3 +404,10 @@ def test_placeholders_and_values_read_as_others_are_listed():
         "train_config.fine_tune_checkpoint_type"
     ]
     assert rereadings(load_config(PUBLISHED_512)) == []
+
+
+def test_fewer_classes_leave_ids_without_effect_and_that_is_told():
+    config = load_config(PUBLISHED_512, ["model.center_net.num_classes=5"])
+    assert config.model.center_net.num_classes == 5
+    assert idle_class_ids(config)[:2] == (6, 7)
+    assert idle_class_ids(load_config(PUBLISHED_512)) == ()
