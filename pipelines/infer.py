@@ -208,7 +208,9 @@ def _check(options: Options) -> CheckedPredictor:
     if problems and options.annotations and options.images:
         # The job will not run; what is wrong inside the file is worth telling all the same.
         with problems.noting():
-            least = dataclasses.replace(options, unit_images=max(options.unit_images, 1))
+            least = dataclasses.replace(
+                options, unit_images=max(options.unit_images, 1)
+            )
             _plan(least, NoWriter())
     problems.raise_any()
     assert predictor
