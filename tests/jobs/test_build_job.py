@@ -1,8 +1,11 @@
 """The whole `build` job, on a handful of small images."""
 
+import contextlib
 import json
 import os
+import pty
 import random
+import re
 import signal
 import subprocess
 import sys
@@ -270,6 +273,53 @@ def test_a_signal_ends_the_job_with_one_line(tmp_path, number):
     (line,) = stderr.strip().splitlines()
     assert line.startswith("interrupted: ")
     assert line.endswith("of 400 units are done; the same command goes on from there")
+
+
+def test_a_worker_that_dies_ends_the_job_with_one_line(tmp_path):
+    dataset = SmallDataset(tmp_path / "data", num_images=400).write()
+    out = tmp_path / "out"
+    flags = [*dataset.flags, f"--out={out}", "--num_shards=400"]
+    process = subprocess.Popen(
+        [DEEPMAC, "build", *flags, "--", "--direct_num_workers=2"],
+        stderr=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        text=True,
+    )
+    while not list(out.glob("units/r*")) and process.poll() is None:
+        time.sleep(0.01)
+    os.kill(children(process.pid)[0], signal.SIGKILL)
+    _, stderr = process.communicate(timeout=60)
+    assert process.returncode == 1
+    (line,) = stderr.strip().splitlines()
+    assert line.startswith("a worker process died, perhaps for want of memory: ")
+    assert line.endswith("of 400 units are done; the same command goes on from there")
+    assert main(flags) == 0
+    assert not verify(str(out)).findings
+
+
+def children(process_id):
+    tasks = Path(f"/proc/{process_id}/task").glob("*/children")
+    return [int(child) for task in tasks for child in task.read_text().split()]
+
+
+def test_a_terminal_shows_a_bar_with_rate_and_remaining_time(tmp_path):
+    dataset = SmallDataset(tmp_path / "data", num_images=120).write()
+    flags = [*dataset.flags, f"--out={tmp_path / 'out'}", "--num_shards=120"]
+    ours, theirs = pty.openpty()
+    process = subprocess.Popen(
+        [DEEPMAC, "build", *flags], stderr=theirs, stdout=subprocess.DEVNULL
+    )
+    os.close(theirs)
+    shown = b""
+    with contextlib.suppress(
+        OSError
+    ):  # how a terminal says that the other end has gone
+        while block := os.read(ours, 4096):
+            shown += block
+    os.close(ours)
+    assert process.wait() == 0
+    assert b"/120" in shown
+    assert re.search(rb"[0-9.]+ images/s, 0:0\d:\d\d left", shown)
 
 
 @pytest.mark.slow
