@@ -5,9 +5,11 @@ Each element is decoded by the standard library's scanner, so numbers are exactl
 """
 
 import codecs
+import gzip
 import json
+import zlib
 from collections.abc import Iterator
-from typing import Any, BinaryIO
+from typing import IO, Any
 
 from deepmac.errors import DataError
 
@@ -19,7 +21,7 @@ _decode = json.JSONDecoder().raw_decode
 
 
 def stream_members(path: str) -> Iterator[tuple[str, int | None, Any]]:
-    """The members of the JSON object in a file, lists taken apart.
+    """The members of the JSON object in a file (`.gz` too), lists taken apart.
 
     Yields:
         (key, position, element) for every element of a list; (key, None, value) for a member that
@@ -30,8 +32,10 @@ def stream_members(path: str) -> Iterator[tuple[str, int | None, Any]]:
             object, or the same key twice.
     """
     try:
-        with open(path, "rb") as file:
+        with gzip.open(path) if path.endswith(".gz") else open(path, "rb") as file:
             yield from _members(_Text(file, path))
+    except (EOFError, zlib.error, gzip.BadGzipFile) as e:
+        raise DataError(f"{path}: not a whole gzip file: {e}") from None
     except OSError as e:
         raise DataError(f"{path}: cannot be read: {e.strerror}") from e
 
@@ -79,7 +83,7 @@ def _elements(text: "_Text") -> Iterator[Any]:
 class _Text:
     """The text of a file, of which no more than the current value is held."""
 
-    def __init__(self, file: BinaryIO, path: str):
+    def __init__(self, file: IO[bytes], path: str):
         self.path = path
         self._file = file
         self._decoder = codecs.getincrementaldecoder("utf-8-sig")()

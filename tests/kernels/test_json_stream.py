@@ -1,5 +1,6 @@
 """Streaming JSON: the same values as json.load, and errors that say where."""
 
+import gzip
 import json
 
 import pytest
@@ -124,6 +125,17 @@ def test_an_error_far_into_the_file_does_not_read_the_rest(tmp_path, monkeypatch
     with pytest.raises(DataError, match=":1:8: not valid JSON: Expecting value"):
         collect(path)
     assert len(reads) <= 2
+
+
+def test_a_packed_file_is_unpacked(tmp_path):
+    path = tmp_path / "x.json.gz"
+    packed = gzip.compress(b'{"a": [1, 2]}')
+    path.write_bytes(packed)
+    assert collect(path) == {"a": [1, 2]}
+    for damaged in (packed[:-9], b"no gzip", packed[:15] + b"xxxx" + packed[19:]):
+        path.write_bytes(damaged)
+        with pytest.raises(DataError, match=r"x\.json\.gz: not a whole gzip file"):
+            collect(path)
 
 
 def test_a_missing_file_is_named(tmp_path):
