@@ -6,10 +6,11 @@ Each element is decoded by the standard library's scanner, so numbers are exactl
 
 import codecs
 import gzip
+import io
 import json
 import zlib
 from collections.abc import Iterator
-from typing import IO, Any
+from typing import Any
 
 from deepmac.errors import DataError
 
@@ -83,7 +84,7 @@ def _elements(text: "_Text") -> Iterator[Any]:
 class _Text:
     """The text of a file, of which no more than the current value is held."""
 
-    def __init__(self, file: IO[bytes], path: str):
+    def __init__(self, file: io.BufferedIOBase, path: str):
         self.path = path
         self._file = file
         self._decoder = codecs.getincrementaldecoder("utf-8-sig")()
