@@ -83,6 +83,7 @@ def execute(options: Options, beam_args: list[str]) -> int:
         options=identity,
         inputs={"images": str(Path(options.images).absolute())},
         beam_args=beam_args,
+        job_options=Options,
         verbose=options.verbose,
     )
     finish(options.out, make_manifest(identity, totals))

@@ -2,6 +2,7 @@
 
 import argparse
 import contextlib
+import dataclasses
 import logging
 import os
 import re
@@ -23,6 +24,7 @@ from apache_beam.options.pipeline_options import (
 from apache_beam.portability import python_urns
 from apache_beam.runners.portability.fn_api_runner.fn_runner import FnApiRunner
 from apache_beam.runners.runner import PipelineResult, create_runner
+from rich.console import Console
 
 from deepmac.errors import DataError, DeepmacError, OptionError, did_you_mean, one_of
 from pipelines.progress import Progress, show_progress
@@ -31,10 +33,16 @@ from pipelines.unit_task import Task
 _MARK = "deepmac unit stopped: "
 
 
-def parse_beam_args(beam_args: Sequence[str]) -> PipelineOptions:
+def parse_beam_args(
+    beam_args: Sequence[str], job_options: type | None = None
+) -> PipelineOptions:
     """Beam's options, on `FnApiRunner` unless another runner is named.
 
     Beam itself drops flags that it does not know and says so in a log line at most.
+
+    Args:
+        beam_args: the flags.
+        job_options: the dataclass of the job's own options, to tell what a misspelt flag may mean.
 
     Raises:
         OptionError: a flag is unknown (names the nearest) or has a bad value, or the runner is
@@ -47,6 +55,8 @@ def parse_beam_args(beam_args: Sequence[str]) -> PipelineOptions:
     if unknown:
         name = unknown[0].split("=")[0]
         flags = [flag for action in parser._actions for flag in action.option_strings]
+        own = dataclasses.fields(job_options) if job_options else ()
+        flags += [f"--{field.name}" for field in own]
         raise OptionError(
             f"neither the job nor Apache Beam has an option '{name}'"
             f"{did_you_mean(name, flags)}"
@@ -107,8 +117,8 @@ def run_pipeline(
     os.environ["PYTHONSAFEPATH"] = "1"
     with _quiet_logs(verbose):
         try:
-            name = options.view_as(StandardOptions).runner
-            runner = _LocalRunner() if name == "FnApiRunner" else None
+            name = options.view_as(StandardOptions).runner.lower()
+            runner = _LocalRunner() if name in ("fnapi", "fnapirunner") else None
             pipeline = beam.Pipeline(runner=runner, options=options)
             build(pipeline)
             result = pipeline.run()
@@ -162,7 +172,7 @@ def run_tasks(
         progress.update()
         return f"{progress.num_done} of {progress.num_units} units are done"
 
-    with _stop_at_once(so_far), show_progress(progress):
+    with stop_at_once(so_far), show_progress(progress):
         try:
             run_pipeline(options, build, verbose=verbose)
         except DataError as e:
@@ -216,11 +226,14 @@ def _quiet_logs(verbose: bool) -> Iterator[None]:
 
 
 @contextlib.contextmanager
-def _stop_at_once(progress: Callable[[], str]) -> Iterator[None]:
+def stop_at_once(so_far: Callable[[], str]) -> Iterator[None]:
     """On Ctrl-C, SIGTERM or the death of a worker: one line, no waiting for units in flight.
 
     Beam waits for ever for a local worker process that was killed, and its threads would keep
     ours alive until their units are done.
+
+    Args:
+        so_far: what to say of the work done.
     """
     if threading.current_thread() is not threading.main_thread():
         yield
@@ -229,11 +242,11 @@ def _stop_at_once(progress: Callable[[], str]) -> Iterator[None]:
     def leave(reason: str, status: int) -> None:
         threading.excepthook = lambda _: None
         _kill_descendants(os.getpid())
-        print(
-            f"\n{reason}: {progress()}; the same command goes on from there",
-            file=sys.stderr,
-            flush=True,
-        )
+        if sys.stderr.isatty():
+            Console(stderr=True).show_cursor()  # a progress bar hides it
+            print(file=sys.stderr)
+        message = f"{reason}: {so_far()}; the same command goes on from there"
+        print(message, file=sys.stderr, flush=True)
         os._exit(status)
 
     def on_signal(signum: int, frame: object) -> None:
@@ -244,7 +257,7 @@ def _stop_at_once(progress: Callable[[], str]) -> Iterator[None]:
             leave("a worker process died, perhaps for want of memory", 1)
         if not isinstance(
             args.exc_value, grpc.RpcError
-        ):  # the other end has gone: as above
+        ):  # a worker has gone: see above
             excepthook(args)
 
     excepthook = threading.excepthook

@@ -21,6 +21,15 @@ from deepmac.errors import DataError
 _TEMPORARY = ".unfinished-"
 
 
+@contextlib.contextmanager
+def full_disks_told(path: str) -> Iterator[None]:
+    """Turns what the file system refuses, in whatever step, into one DataError."""
+    try:
+        yield
+    except OSError as e:
+        raise DataError(f"{path}: {e.strerror or e}") from e
+
+
 def open_output(path: str) -> "LocalOutput":
     """The output directory of a job, made if it is missing.
 

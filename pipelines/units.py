@@ -19,7 +19,7 @@ import deepmac
 from deepmac.errors import DataError
 from pipelines.json_lines import dump_document, dump_line
 from pipelines.progress import Progress
-from pipelines.storage import LocalOutput, open_output
+from pipelines.storage import LocalOutput, full_disks_told, open_output
 from pipelines.unit_files import (
     DEAD_LETTERS,
     MANIFEST,
@@ -84,6 +84,7 @@ def run_units(
     options: Mapping[str, Any],
     inputs: Mapping[str, Any] | None = None,
     beam_args: Sequence[str] = (),
+    job_options: type | None = None,
     verbose: bool = False,
 ) -> Totals:
     """Does the units of a job that are not done yet, and merges all of them.
@@ -102,6 +103,7 @@ def run_units(
         inputs: where the input lies. May not change between runs either, but is no part of the
             output's identity.
         beam_args: flags of Beam.
+        job_options: the dataclass of the job's own options; a misspelt one may be meant by a flag.
         verbose: let Beam talk.
 
     Raises:
@@ -111,29 +113,31 @@ def run_units(
     from pipelines import launch
 
     started = time.time()
-    beam_options = launch.parse_beam_args(beam_args)
+    beam_options = launch.parse_beam_args(beam_args, job_options)
     output = open_output(out)
-    with output.exclusive():
+    with (
+        full_disks_told(out),
+        output.exclusive(),
+        launch.stop_at_once(lambda: "no unit was being done"),
+    ):
         output.remove_temporaries()
         header = Header(job, deepmac.__version__, dict(options), dict(inputs or {}))
         planned = plan_or_resume(output, header, plan)
         unit_work = work(planned.context)
         pending = pending_units(output, planned, header.digest)
-        progress = None
+        progress = Progress(output, planned.num_items, pending)
         if pending:
             # Its presence means complete, which no longer holds.
             output.remove(MANIFEST)
-            progress = Progress(output, planned.num_items, pending)
-            tasks = [(name, planned.num_items[name]) for name in pending]
             launch.run_tasks(
                 beam_options,
                 Task(str(output.root), job, header.digest, unit_work),
-                tasks,
+                [(name, planned.num_items[name]) for name in pending],
                 progress=progress,
                 verbose=verbose,
             )
         totals = _merge(output, planned, len(pending), time.time() - started)
-        if progress:
+        if pending:
             rate = progress.num_images / totals.seconds
             _append_run(output, job, started, beam_options, rate, totals)
     return totals
@@ -143,9 +147,10 @@ def finish(out: str, manifest: Mapping[str, Any]) -> None:
     """Writes the manifest, whose presence says that the directory is complete."""
     output = open_output(out)
     data = dump_document(manifest)
-    if output.read(MANIFEST) != data:
-        output.write(MANIFEST, data)
-    output.remove_folder(PLAN)
+    with full_disks_told(out):
+        if output.read(MANIFEST) != data:
+            output.write(MANIFEST, data)
+        output.remove_folder(PLAN)
 
 
 def _merge(output: LocalOutput, planned: Plan, num_done: int, seconds: float) -> Totals:

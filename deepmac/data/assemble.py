@@ -17,6 +17,7 @@ from deepmac.data.decode import MAX_PIXELS, decode_rgb
 from deepmac.data.failures import Failure, Unusable
 from deepmac.data.ids import id_order
 from deepmac.data.image_header import ImageHeader, read_header
+from deepmac.data.paths import printable
 from deepmac.errors import DataError
 from deepmac.instances import Example, ImageId
 
@@ -159,12 +160,14 @@ class Assembler:
         self, entry: ImageEntry, counts: collections.Counter[str]
     ) -> tuple[bytes, ImageHeader]:
         encoded = self.read_image(entry.file_name)
-        header = check_image(encoded, entry, self.max_pixels)
-        if self.verify_images:
-            try:
+        try:
+            header = check_image(encoded, entry, self.max_pixels)
+            if self.verify_images:
                 decode_rgb(encoded, self.max_pixels)
-            except DataError as e:
-                raise Unusable("image_damaged", f"{entry.file_name}: {e}") from e
+        except DataError as e:
+            reason = e.reason if isinstance(e, Unusable) else "image_damaged"
+            message = f"{printable(entry.file_name)}: {e}"
+            raise Unusable(reason, message) from e.__cause__
         counts["image_bytes"] += len(encoded)
         counts["images_greyscale"] += header.channels < 3
         counts["images_cmyk"] += header.format == "jpeg" and header.channels == 4

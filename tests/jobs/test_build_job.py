@@ -303,22 +303,21 @@ def children(process_id):
 
 
 def test_a_terminal_shows_a_bar_with_rate_and_remaining_time(tmp_path):
-    dataset = SmallDataset(tmp_path / "data", num_images=120).write()
-    flags = [*dataset.flags, f"--out={tmp_path / 'out'}", "--num_shards=120"]
+    dataset = SmallDataset(tmp_path / "data", num_images=600).write()
+    flags = [*dataset.flags, f"--out={tmp_path / 'out'}", "--num_shards=600"]
     ours, theirs = pty.openpty()
     process = subprocess.Popen(
         [DEEPMAC, "build", *flags], stderr=theirs, stdout=subprocess.DEVNULL
     )
     os.close(theirs)
     shown = b""
-    with contextlib.suppress(
-        OSError
-    ):  # how a terminal says that the other end has gone
+    # How a terminal says that the other end has gone.
+    with contextlib.suppress(OSError):
         while block := os.read(ours, 4096):
             shown += block
     os.close(ours)
     assert process.wait() == 0
-    assert b"/120" in shown
+    assert b"/600" in shown
     assert re.search(rb"[0-9.]+ images/s, 0:0\d:\d\d left", shown)
 
 

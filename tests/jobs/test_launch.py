@@ -5,6 +5,7 @@ import pytest
 from apache_beam.options.pipeline_options import DirectOptions, StandardOptions
 
 from deepmac.errors import DataError, OptionError
+from pipelines import build_dataset
 from pipelines.launch import parse_beam_args, run_pipeline, telling_why
 
 
@@ -49,6 +50,10 @@ def test_several_workers_are_several_processes_unless_told_otherwise(args, mode)
         (["--direct_running_mode=fast"], "invalid choice: 'fast'"),
         (["stray"], "has an option 'stray'"),
         (
+            ["--num_shard=2"],
+            "has an option '--num_shard'; did you mean '--num_shards'?",
+        ),
+        (
             ["--runner=FlinkRuner"],
             "Beam has no runner 'FlinkRuner'; did you mean 'FlinkRunner'?",
         ),
@@ -58,7 +63,7 @@ def test_several_workers_are_several_processes_unless_told_otherwise(args, mode)
 )
 def test_wrong_flags_are_refused_before_any_work(args, message):
     with pytest.raises(OptionError) as caught:
-        parse_beam_args(args)
+        parse_beam_args(args, build_dataset.Options)
     assert message in str(caught.value)
     assert "\n" not in str(caught.value)
 

@@ -121,7 +121,7 @@ def inline(monkeypatch):
 
     monkeypatch.setattr(launch, "run_tasks", run_tasks)
     # Making Beam's parser takes longer than everything else here.
-    monkeypatch.setattr(launch, "parse_beam_args", lambda beam_args: Options())
+    monkeypatch.setattr(launch, "parse_beam_args", lambda *args: Options())
 
 
 @pytest.fixture
@@ -301,6 +301,20 @@ def test_a_full_disk_stops_the_job_in_one_line_and_loses_nothing(tmp_path):
     run(tmp_path)
     assert stamps(tmp_path).items() >= done.items()
     assert not list(tmp_path.rglob(".unfinished*"))
+
+
+@pytest.mark.parametrize("step", ["append", "new_file", "remove_temporaries"])
+def test_a_disk_that_is_full_for_the_launcher_is_one_line_too(
+    tmp_path, monkeypatch, step
+):
+    def full(self, *args):
+        raise OSError(28, "No space left on device")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(LocalOutput, step, full)
+        with pytest.raises(DataError, match=f"{tmp_path}: No space left on device"):
+            run(tmp_path)
+    assert run(tmp_path).counts["images_in"] == NUM_ITEMS
 
 
 def test_a_bug_keeps_its_traceback(tmp_path):
