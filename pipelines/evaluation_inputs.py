@@ -72,7 +72,7 @@ def prepare(options: "Options", beam_args: Sequence[str]) -> list[Task]:
     with problems.noting():
         check_output(options.out)
     with problems.noting():
-        _check_beam(beam_args)
+        _check_beam(beam_args, type(options))
     with problems.noting():
         truth = _open_truth(options.ground_truth, options.iou_type)
     with problems.noting():
@@ -315,8 +315,8 @@ def _check_unit_images(options: "Options") -> None:
         raise OptionError(f"--unit_images must be positive, got {options.unit_images}")
 
 
-def _check_beam(beam_args: Sequence[str]) -> None:
+def _check_beam(beam_args: Sequence[str], job_options: type) -> None:
     if beam_args:
         from pipelines.launch import parse_beam_args
 
-        parse_beam_args(beam_args)
+        parse_beam_args(beam_args, job_options)

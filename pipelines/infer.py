@@ -119,9 +119,8 @@ class Options:
 
 def execute(options: Options, beam_args: list[str]) -> int:
     """Labels the images; returns the exit status."""
-    launch.parse_beam_args(
-        beam_args
-    )  # a slip there need not wait for the model to load
+    # A slip there need not wait for the model to load.
+    launch.parse_beam_args(beam_args, Options)
     identity = _identity(options, _check(options))
     totals = run_units(
         options.out,
