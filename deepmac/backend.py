@@ -6,6 +6,7 @@ The only module that knows one backend from another. The network itself is `kera
 import contextlib
 import importlib.util
 import os
+import random
 import sys
 from collections.abc import Callable, Iterator
 from typing import Any
@@ -59,6 +60,21 @@ def _without_stderr() -> Iterator[None]:
         os.dup2(kept, 2)
         os.close(kept)
         os.close(nowhere)
+
+
+@contextlib.contextmanager
+def repeatable_weights(seed: int = 0) -> Iterator[None]:
+    """Layers made inside get the same fresh weights in every process.
+
+    Keras draws the seeds of initialisers that are given none from Python's own generator, whose
+    state is put back.
+    """
+    state = random.getstate()
+    random.seed(seed)
+    try:
+        yield
+    finally:
+        random.setstate(state)
 
 
 def compiled(function: Callable[..., Any], model: Any) -> Callable[..., Any]:

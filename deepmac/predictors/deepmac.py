@@ -14,12 +14,13 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from deepmac.backend import compiled
+from deepmac.backend import compiled, repeatable_weights
 from deepmac.boxes import denormalise
 from deepmac.checkpoint.facts import infer_embedding_kernel
 from deepmac.checkpoint.load import load_weights, open_weights
 from deepmac.config.load import load_config
 from deepmac.config.printing import lines_of
+from deepmac.config.schema import CenterNetConfig
 from deepmac.errors import CheckpointError, DataError
 from deepmac.instances import BoxMasks
 from deepmac.model.decode import STRIDE, boxes_in_image
@@ -50,7 +51,7 @@ def open_deepmac(
     """The network of a configuration, with its weights. See `deepmac.load` for the arguments."""
     config = load_config(name_or_path, overrides, cross_check=backbone is None)
     build = functools.partial(
-        DeepMAC,
+        _build,
         config.model.center_net,
         backbone=backbone,
         reference_quirks=reference_quirks,
@@ -68,6 +69,12 @@ def open_deepmac(
     model = build(embedding_head_kernel=kernel) if kernel else build()
     load_weights(model, weights, accept=accept)
     return DeepmacPredictor(model)
+
+
+def _build(config: CenterNetConfig, **options: Any) -> DeepMAC:
+    # Variables that may be missing keep their fresh values, which must be those of every worker.
+    with repeatable_weights():
+        return DeepMAC(config, **options)
 
 
 class DeepmacPredictor:

@@ -1,5 +1,6 @@
 """The network as a predictor: one backbone pass an image, few shapes, the same masks in any batch."""
 
+import random
 from pathlib import Path
 
 import numpy as np
@@ -191,6 +192,17 @@ def weights_path(small_config, tmp_path_factory) -> Path:
     sharpen(model)
     save_weights(model, str(path))
     return path
+
+
+def test_fresh_weights_are_the_same_each_time_and_leave_the_users_numbers_alone(
+    config_path,
+):
+    state = random.getstate()
+    first = deepmac.load(config_path, random_weights=True).batch.fingerprint
+    assert random.getstate() == state
+    random.random()
+    second = deepmac.load(config_path, random_weights=True).batch.fingerprint
+    assert first == second
 
 
 class TestLoad:
