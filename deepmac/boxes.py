@@ -46,17 +46,3 @@ def area(boxes: np.ndarray) -> np.ndarray:
     boxes = np.asarray(boxes)
     sides = np.maximum(boxes[..., 2:] - boxes[..., :2], 0)
     return sides[..., 0] * sides[..., 1]
-
-
-def pairwise_iou(a: np.ndarray, b: np.ndarray) -> np.ndarray:
-    """Intersection over union of every box of `a` [N, 4] with every box of `b` [M, 4].
-
-    Returns:
-        float64 [N, M] in [0, 1]; 0 where both boxes are empty.
-    """
-    a, b = np.asarray(a, np.float64), np.asarray(b, np.float64)
-    low = np.maximum(a[:, None, :2], b[None, :, :2])
-    high = np.minimum(a[:, None, 2:], b[None, :, 2:])
-    overlap = np.prod(np.maximum(high - low, 0), axis=-1)  # [N, M]
-    union = area(a)[:, None] + area(b)[None, :] - overlap
-    return np.divide(overlap, union, out=np.zeros_like(overlap), where=union > 0)

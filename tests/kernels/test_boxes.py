@@ -1,5 +1,4 @@
 import numpy as np
-import pycocotools.mask as coco_mask
 from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as arrays
@@ -40,11 +39,3 @@ def test_clipping_cuts_the_overhang_and_empties_what_is_outside():
     clipped = boxes.clip(b, height=100, width=110)
     assert clipped.tolist() == [[0, 0, 5, 5], [90, 90, 100, 110], [100, 0, 100, 9]]
     assert boxes.area(clipped)[2] == 0
-
-
-@given(corners, corners)
-def test_iou_is_that_of_pycocotools(a, b):
-    crowd = np.zeros(len(b), np.uint8)
-    expected = coco_mask.iou(boxes.to_xywh(a), boxes.to_xywh(b), crowd)
-    # pycocotools divides 0 by 0 for two empty boxes
-    np.testing.assert_array_equal(boxes.pairwise_iou(a, b), np.nan_to_num(expected))
