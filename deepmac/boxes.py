@@ -34,15 +34,3 @@ def denormalise(boxes_norm: np.ndarray, height: int, width: int) -> np.ndarray:
     return np.asarray(boxes_norm) * np.array(
         [height, width, height, width], dtype=np.float64
     )
-
-
-def clip(boxes: np.ndarray, height: float, width: float) -> np.ndarray:
-    """Boxes [..., 4] cut to the frame [0, height] x [0, width]; a box outside gets zero size."""
-    return np.clip(boxes, 0, np.array([height, width, height, width]))
-
-
-def area(boxes: np.ndarray) -> np.ndarray:
-    """[...], height times width of boxes [..., 4]; negative sides count as zero."""
-    boxes = np.asarray(boxes)
-    sides = np.maximum(boxes[..., 2:] - boxes[..., :2], 0)
-    return sides[..., 0] * sides[..., 1]

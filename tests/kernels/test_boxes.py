@@ -32,10 +32,3 @@ def test_normalised_boxes_are_fractions_of_height_and_width():
         30,
         40,
     ]
-
-
-def test_clipping_cuts_the_overhang_and_empties_what_is_outside():
-    b = np.array([[-5.0, -5, 5, 5], [90, 90, 120, 130], [200, 0, 210, 9]])
-    clipped = boxes.clip(b, height=100, width=110)
-    assert clipped.tolist() == [[0, 0, 5, 5], [90, 90, 100, 110], [100, 0, 100, 9]]
-    assert boxes.area(clipped)[2] == 0
