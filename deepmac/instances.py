@@ -10,6 +10,7 @@ Box = tuple[float, float, float, float]
 """(ymin, xmin, ymax, xmax), pixels of the image as stored."""
 
 ImageId = int | str
+AnnotationId = int | str
 
 
 class RLE(TypedDict):
@@ -29,7 +30,7 @@ class Instance:
 
     box: Box
     category_id: int
-    annotation_id: int | None = None
+    annotation_id: AnnotationId | None = None
     area: float = 0.0  # pixels: the annotation's own `area`, not derived from the mask
     is_crowd: bool = False
     mask_rle: RLE | None = None

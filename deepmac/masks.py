@@ -8,6 +8,7 @@ import pycocotools.mask
 
 from deepmac.errors import DataError
 from deepmac.instances import RLE
+from deepmac.text import short
 
 # Its type stubs know only half of what it accepts.
 coco_mask: Any = pycocotools.mask
@@ -51,12 +52,12 @@ def rle_from_segmentation(segmentation: Any, height: int, width: int) -> RLE:
     ):
         raise DataError(
             f"segmentation is neither a list of polygons nor an RLE with 'size' and 'counts', "
-            f"but {_short(segmentation)}"
+            f"but {short(segmentation)}"
         )
     size, counts = segmentation["size"], segmentation["counts"]
     if not isinstance(size, list | tuple) or list(size) != [height, width]:
         raise DataError(
-            f"mask of {_short(size)} pixels (height, width) in an image of "
+            f"mask of {short(size)} pixels (height, width) in an image of "
             f"[{height}, {width}]"
         )
     if isinstance(counts, list):
@@ -66,9 +67,7 @@ def rle_from_segmentation(segmentation: Any, height: int, width: int) -> RLE:
             "utf-8", "replace"
         )  # check_rle refuses what is not ASCII
     if not isinstance(counts, bytes):
-        raise DataError(
-            f"RLE counts are neither numbers nor text, but {_short(counts)}"
-        )
+        raise DataError(f"RLE counts are neither numbers nor text, but {short(counts)}")
     rle: RLE = {"size": [height, width], "counts": counts}
     check_rle(rle)
     return rle
@@ -130,7 +129,7 @@ def _rle_from_polygons(polygons: Sequence[Any], height: int, width: int) -> RLE:
     for index, polygon in enumerate(polygons):
         if not isinstance(polygon, list) or len(polygon) < 6 or len(polygon) % 2:
             raise DataError(
-                f"polygon {index} needs an even count of at least 6 numbers, got {_short(polygon)}"
+                f"polygon {index} needs an even count of at least 6 numbers, got {short(polygon)}"
             )
         try:
             largest = np.abs(np.asarray(polygon, np.float64)).max()
@@ -149,7 +148,7 @@ def _rle_from_counts(counts: list[Any], height: int, width: int) -> RLE:
     try:
         runs = np.asarray(counts, np.int64)
     except (TypeError, ValueError, OverflowError):
-        raise DataError(f"RLE counts are not whole numbers: {_short(counts)}") from None
+        raise DataError(f"RLE counts are not whole numbers: {short(counts)}") from None
     if runs.ndim != 1 or (runs < 0).any() or runs.sum() != height * width:
         raise DataError(
             f"RLE counts add up to {int(runs.sum())} pixels, image has {height} x {width} = "
@@ -158,8 +157,3 @@ def _rle_from_counts(counts: list[Any], height: int, width: int) -> RLE:
     return coco_mask.frPyObjects(
         {"size": [height, width], "counts": counts}, height, width
     )
-
-
-def _short(value: object) -> str:
-    text = repr(value)
-    return text if len(text) <= 60 else text[:57] + "..."

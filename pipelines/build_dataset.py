@@ -5,7 +5,7 @@ import dataclasses
 import hashlib
 import io
 import sys
-from collections.abc import Mapping
+from collections.abc import Mapping, Set
 from pathlib import Path
 from typing import Any
 
@@ -19,10 +19,10 @@ from deepmac.data.image_source import ImageSource
 from deepmac.data.records import encode_example
 from deepmac.data.splits import Split, split_name
 from deepmac.errors import OptionError
+from deepmac.terminal import announce
 from pipelines.build_plan import NoWriter, plan_build
 from pipelines.dead_letters import DeadLetter, conclude
 from pipelines.preflight import Problems, check_fraction, check_output, check_readable
-from pipelines.progress import announce
 from pipelines.shards import ShardWriter, shard_names
 from pipelines.units import PlanWriter, Totals, Unit, UnitReport, finish, run_units
 
@@ -107,7 +107,7 @@ class BuildWork:
         images: see `ImageSource`.
         category_names: of the ids of the data set.
         split: which categories keep their masks.
-        duplicates: see `Assembler`.
+        repeats: see `Assembler`.
         out_of_bounds, masks, verify_images, max_pixels: as in `Options`.
         source: opened by `setup`: a pattern is matched once per process, not once per unit.
     """
@@ -115,7 +115,7 @@ class BuildWork:
     images: str
     category_names: Mapping[int, str]
     split: Split
-    duplicates: Mapping[int, int]
+    repeats: Set[int]
     out_of_bounds: str
     masks: bool
     verify_images: bool
@@ -135,7 +135,7 @@ class BuildWork:
             reader=InstanceReader(
                 frozenset(self.category_names), self.split, self.out_of_bounds
             ),
-            duplicates=self.duplicates,
+            repeats=self.repeats,
             max_pixels=self.max_pixels,
             verify_images=self.verify_images,
         )
@@ -231,7 +231,7 @@ def _work(options: Options, context: Mapping[str, Any]) -> BuildWork:
         images=str(Path(options.images).absolute()),
         category_names=dict(context["categories"]),
         split=Split(split_name(options.split), supervised),
-        duplicates=dict(context["duplicates"]),
+        repeats=frozenset(context["repeats"]),
         out_of_bounds=options.out_of_bounds,
         masks=options.masks,
         verify_images=options.verify_images,

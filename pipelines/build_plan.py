@@ -2,6 +2,7 @@
 
 import array
 import collections
+import hashlib
 import zlib
 from collections.abc import Mapping, Sequence
 from typing import Any, Protocol
@@ -21,12 +22,12 @@ from deepmac.data.image_header import read_header
 from deepmac.data.image_source import ImageSource
 from deepmac.data.splits import resolve_split
 from deepmac.errors import DataError, one_of
-from deepmac.instances import ImageId
+from deepmac.instances import AnnotationId, ImageId
 from pipelines.preflight import Problems
 from pipelines.shards import shard_index
 
 SAMPLE = 8  # images that are looked at before any work
-_MAX_DUPLICATES = 10_000  # annotation ids; more of them are two sets in one file
+_MAX_REPEATS = 10_000  # of annotation ids; more of them are two sets in one file
 
 
 class Writer(Protocol):
@@ -62,8 +63,8 @@ def plan_build(
         writer: takes {"image": entry} and {"annotation": entry, "position": in the file}.
 
     Returns:
-        JSON: `categories` as [[id, name], ...], `supervised_ids`, and `duplicates` as
-        [[annotation id, first position], ...] for ids that stand in the file more than once.
+        JSON: `categories` as [[id, name], ...], `supervised_ids`, and `repeats`, positions of the
+        annotations whose id one before them has.
 
     Raises:
         ProblemsFound: names everything that is wrong at large.
@@ -77,7 +78,7 @@ def plan_build(
             image_id = survey.note_image(entry)
             item = {"image": entry}
         elif kind == "annotations":
-            image_id = survey.note_annotation(entry)
+            image_id = survey.note_annotation(position, entry)
             item = {"annotation": entry, "position": position}
         else:
             survey.categories.append(entry)
@@ -94,7 +95,7 @@ class _Survey:
         self._first_images: list[Any] = []
         self._num_images = 0
         self._image_ids, self._wanted_ids = _IdSample(), _IdSample()
-        self._annotation_ids = array.array("q")  # by position; -1 for none
+        self._annotation_ids = _IdLog()
         self._uses: collections.Counter[Any] = collections.Counter()  # category id ->
 
     def note_image(self, entry: Any) -> ImageId:
@@ -105,9 +106,8 @@ class _Survey:
         self._image_ids.add(image_id)
         return image_id
 
-    def note_annotation(self, entry: Any) -> ImageId:
-        annotation_id = annotation_id_of(entry)
-        self._annotation_ids.append(-1 if annotation_id is None else annotation_id)
+    def note_annotation(self, position: int, entry: Any) -> ImageId:
+        self._annotation_ids.add(position, annotation_id_of(entry))
         category_id = entry.get("category_id") if isinstance(entry, dict) else None
         if isinstance(category_id, int | float):
             self._uses[category_id] += 1
@@ -128,7 +128,7 @@ class _Survey:
                 )
         if not self._num_images:
             problems.add(f"{annotations}: the list of images is empty")
-        elif self._annotation_ids and not self._image_ids.meets(self._wanted_ids):
+        elif self._wanted_ids and not self._image_ids.meets(self._wanted_ids):
             problems.add(
                 f"{annotations}: no annotation has the image_id of an image (images have ids such "
                 f"as {one_of(self._image_ids.some())}; annotations want "
@@ -136,14 +136,18 @@ class _Survey:
             )
         with problems.noting():
             look_at(ImageSource(images), self._first_images)
-        duplicates: list[list[int]] = []
-        with problems.noting():
-            duplicates = _duplicates(self._annotation_ids, annotations)
+        repeats = self._annotation_ids.repeats()
+        if len(repeats) > _MAX_REPEATS:
+            problems.add(
+                f"{annotations}: {len(repeats)} annotations (such as those at the places "
+                f"{one_of(repeats[:3])} of the list) have ids that others before them have; are "
+                f"these two sets in one file?"
+            )
         problems.raise_any()
         return {
             "categories": [[c.id, c.name] for c in categories],
             "supervised_ids": sorted(supervised),
-            "duplicates": duplicates,
+            "repeats": repeats,
         }
 
 
@@ -171,21 +175,38 @@ def look_at(source: ImageSource, entries: Sequence[Any]) -> None:
         )
 
 
-def _duplicates(annotation_ids: array.array, where: str) -> list[list[int]]:
-    """[id, first position] of the ids that stand more than once."""
-    ids = (
-        np.frombuffer(annotation_ids, np.int64)
-        if annotation_ids
-        else np.zeros(0, np.int64)
-    )
-    values, first, uses = np.unique(ids, return_index=True, return_counts=True)
-    twice = (uses > 1) & (values >= 0)
-    if twice.sum() > _MAX_DUPLICATES:
-        raise DataError(
-            f"{where}: {int(twice.sum())} annotation ids (such as {one_of(values[twice][:3])}) stand "
-            f"there more than once; are these two sets in one file?"
+class _IdLog:
+    """All ids of a list, for finding those that stand there again; 16 or 24 bytes each."""
+
+    def __init__(self):
+        self._numbers, self._number_places = array.array("q"), array.array("q")
+        # Text by its digest: two ids of 128 bits meet by chance in no set there can be.
+        self._digests, self._text_places = bytearray(), array.array("q")
+
+    def add(self, place: int, annotation_id: AnnotationId | None) -> None:
+        if isinstance(annotation_id, int):
+            self._numbers.append(annotation_id)
+            self._number_places.append(place)
+        elif annotation_id is not None:
+            text = annotation_id.encode("utf-8", "surrogatepass")
+            self._digests += hashlib.blake2b(text, digest_size=16).digest()
+            self._text_places.append(place)
+
+    def repeats(self) -> list[int]:
+        """Places of the ids that stand at an earlier place too, ascending."""
+        numbers = np.array(self._numbers, np.int64)
+        texts = np.frombuffer(bytes(self._digests), "u8, u8")
+        return sorted(
+            _repeats(numbers, np.array(self._number_places, np.int64))
+            + _repeats(texts, np.array(self._text_places, np.int64))
         )
-    return np.stack([values[twice], first[twice]], axis=1).tolist()
+
+
+def _repeats(values: np.ndarray, places: np.ndarray) -> list[int]:
+    """The places [N], ascending, of the values [N] that are not the first of their kind."""
+    order = np.argsort(values, kind="stable")
+    again = values[order[1:]] == values[order[:-1]]
+    return places[order[1:][again]].tolist()
 
 
 class _IdSample:
@@ -203,6 +224,9 @@ class _IdSample:
             while len(self._ids) > self._LIMIT:
                 self._mask = 2 * self._mask + 1
                 self._ids = {i for i in self._ids if _hash(i) & self._mask == 0}
+
+    def __bool__(self) -> bool:
+        return bool(self._ids)
 
     def meets(self, other: "_IdSample") -> bool:
         return bool(self._ids & other._ids)

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 from rich.console import Console
 from rich.table import Table
 
-from deepmac.instances import ImageId
+from deepmac.instances import AnnotationId, ImageId
 
 if TYPE_CHECKING:
     from pipelines.units import Totals
@@ -32,7 +32,7 @@ class DeadLetter:
     unit: str
     stage: str
     image_id: ImageId | None
-    annotation_id: int | str | None
+    annotation_id: AnnotationId | None
     reason: str
     exception: str
     message: str

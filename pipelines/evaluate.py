@@ -5,10 +5,8 @@ with them the results are matched on Beam's workers, to the same figures bit by 
 """
 
 import dataclasses
-import datetime
 import io
 import os
-import platform
 import sys
 import time
 from collections.abc import Mapping, Sequence
@@ -19,19 +17,18 @@ import numpy as np
 import orjson
 from rich.console import Console
 
-import deepmac
 from deepmac.commands import from_options, option, run
 from deepmac.evaluation.engine import conclude, evaluate
 from deepmac.evaluation.parameters import IOU_TYPES, SWITCHES
 from deepmac.evaluation.report import metrics, tables
 from deepmac.evaluation.state import Partial
 from deepmac.evaluation.summary import Evaluation
+from deepmac.terminal import announce
 from pipelines.evaluation_inputs import Task, prepare
 from pipelines.evaluation_units import DirectoryUnits, SpilledUnits, UnitReader, spill
-from pipelines.progress import announce
 from pipelines.storage import LocalOutput, open_output
 from pipelines.truth_store import write_truths
-from pipelines.unit_files import RUNS, read_json
+from pipelines.unit_files import note_run
 
 METRICS = "metrics.json"
 
@@ -136,7 +133,8 @@ def execute(options: Options, beam_args: list[str]) -> int:
         output.write(METRICS, _dump(document))
         if options.arrays:
             _write_arrays(options.arrays, evaluations)
-        _note_run(output, options, beam_args, started)
+        facts = {"options": dataclasses.asdict(options), "beam": list(beam_args)}
+        note_run(output, "evaluate", started, facts)
     _print(document, list(evaluations), options.out)
     return 0
 
@@ -249,26 +247,6 @@ def _write_arrays(path: str, evaluations: Mapping[str, Evaluation]) -> None:
         Path(name).write_bytes(buffer.getvalue())
 
 
-def _note_run(
-    output: LocalOutput, options: Options, beam_args: Sequence[str], started: float
-) -> None:
-    """Times and places, which are no part of the figures, in run.json."""
-    now = time.time()
-    facts = {
-        "job": "evaluate",
-        "started": _utc(started),
-        "finished": _utc(now),
-        "seconds": round(now - started, 3),
-        "options": dataclasses.asdict(options),
-        "beam": list(beam_args),
-        "host": platform.node(),
-        "python": platform.python_version(),
-        "deepmac": deepmac.__version__,
-    }
-    before = (read_json(output, RUNS) or {}).get("runs", [])
-    output.write(RUNS, _dump({"runs": [*before, facts]}))
-
-
 def _print(document: Mapping[str, Any], kinds: Sequence[str], out: str) -> None:
     console = Console(highlight=False)
     if not console.is_terminal:
@@ -278,11 +256,6 @@ def _print(document: Mapping[str, Any], kinds: Sequence[str], out: str) -> None:
     for warning in document["warnings"]:
         console.print(f"warning: {warning}", markup=False, soft_wrap=True)
     console.print(f"{out}/{METRICS}", markup=False, soft_wrap=True)
-
-
-def _utc(seconds: float) -> str:
-    moment = datetime.datetime.fromtimestamp(seconds, datetime.UTC)
-    return moment.isoformat(timespec="seconds")
 
 
 if __name__ == "__main__":

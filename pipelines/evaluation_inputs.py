@@ -22,9 +22,9 @@ from deepmac.evaluation.parameters import (
     Parameters,
     Scope,
 )
+from deepmac.terminal import announce
 from pipelines.evaluation_units import DirectoryUnits, ListedResults, read_results
 from pipelines.preflight import Problems, check_output
-from pipelines.progress import announce
 
 if TYPE_CHECKING:
     from pipelines.evaluate import Options

@@ -7,9 +7,10 @@ from typing import Any, Protocol
 
 from deepmac.data.predictions import read_unit
 from deepmac.errors import DataError
-from deepmac.evaluation.columns import Place, column, index_of, numbers, short
+from deepmac.evaluation.columns import Place, column, index_of, numbers
 from deepmac.evaluation.engine import Results
 from deepmac.evaluation.parameters import Scope
+from deepmac.text import short
 from pipelines.json_lines import dump_line, load_line
 from pipelines.storage import LocalOutput
 

@@ -20,6 +20,7 @@ from deepmac.errors import OptionError
 from deepmac.label import Settings
 from deepmac.paste import THRESHOLD
 from deepmac.predictors.checked import CheckedPredictor
+from deepmac.terminal import announce
 from pipelines import launch
 from pipelines.build_plan import NoWriter, Writer
 from pipelines.dead_letters import conclude
@@ -32,7 +33,6 @@ from pipelines.preflight import (
     check_output,
     check_readable,
 )
-from pipelines.progress import announce
 from pipelines.units import Totals, finish, run_units
 
 KIND = "predictions"
@@ -328,7 +328,7 @@ def _work(options: Options, context: Mapping[str, Any]) -> LabelWork:
         images=paths.get("images"),
         records=paths.get("records"),
         category_names=dict(context["categories"]),
-        duplicates=dict(context["duplicates"]),
+        repeats=frozenset(context["repeats"]),
         out_of_bounds=options.out_of_bounds,
     )
 

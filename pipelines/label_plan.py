@@ -33,7 +33,7 @@ def plan_boxes(
         writer: takes {"image": entry} and {"annotation": entry, "position": in the file}.
 
     Returns:
-        JSON: `categories` and `duplicates`, see `plan_build`.
+        JSON: `categories` and `repeats`, see `plan_build`.
 
     Raises:
         ProblemsFound: names everything that is wrong at large.
@@ -45,7 +45,7 @@ def plan_boxes(
     context = plan_build(
         annotations, images, "all", ranges.units, _Router(writer, ranges)
     )
-    return {key: context[key] for key in ("categories", "duplicates")}
+    return {key: context[key] for key in ("categories", "repeats")}
 
 
 def plan_images(
@@ -66,7 +66,7 @@ def plan_images(
             categories.append(entry)
     look_at(ImageSource(images), first_images)
     found = read_categories(categories, annotations) if categories else ()
-    return {"categories": [[c.id, c.name] for c in found], "duplicates": []}
+    return {"categories": [[c.id, c.name] for c in found], "repeats": []}
 
 
 def plan_records(directory: RecordDirectory, writer: Writer) -> dict[str, Any]:
@@ -75,7 +75,7 @@ def plan_records(directory: RecordDirectory, writer: Writer) -> dict[str, Any]:
     for name, shard in zip(names, directory.shards, strict=True):
         writer.add(name, {"shard": shard.path.name, "num_images": shard.num_images})
     categories = [[c.id, c.name] for c in directory.categories]
-    return {"categories": categories, "duplicates": []}
+    return {"categories": categories, "repeats": []}
 
 
 def records_digest(directory: RecordDirectory) -> str:

@@ -5,7 +5,7 @@ import dataclasses
 import functools
 import gzip
 import io
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Set
 from pathlib import Path
 from typing import Any
 
@@ -58,7 +58,7 @@ class LabelWork:
         images: see `ImageSource`; None where the units are shards.
         records: directory of the shards; None where the units are ranges of images.
         category_names: of the ids of the data set; empty if it does not say.
-        duplicates: see `Assembler`.
+        repeats: see `Assembler`.
         out_of_bounds: see `InstanceReader`.
         source, predictor: opened by `setup`.
     """
@@ -69,7 +69,7 @@ class LabelWork:
     images: str | None
     records: str | None
     category_names: Mapping[int, str]
-    duplicates: Mapping[int, int]
+    repeats: Set[int]
     out_of_bounds: str
     source: ImageSource | None = None
     predictor: CheckedPredictor | None = None
@@ -116,7 +116,7 @@ class LabelWork:
         assembler = Assembler(
             read_image=self.source.read,
             reader=reader,
-            duplicates=self.duplicates,
+            repeats=self.repeats,
             max_pixels=self.settings.max_pixels,
         )
         return assembler.examples(unit.items, assembly)

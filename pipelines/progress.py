@@ -54,14 +54,6 @@ def show_progress(progress: Progress) -> Iterator[None]:
         thread.join()
 
 
-@contextlib.contextmanager
-def announce(text: str) -> Iterator[None]:
-    """Says on a terminal what is being waited for, until the block ends."""
-    console = Console(stderr=True)
-    with console.status(text) if console.is_terminal else contextlib.nullcontext():
-        yield
-
-
 def _bar(progress: Progress, stop: threading.Event) -> None:
     columns = (
         TextColumn("units"),

@@ -25,8 +25,8 @@ from deepmac.errors import DataError, OptionError, one_of
 from deepmac.gallery import Step, Table, render_page
 from deepmac.predictors import CLASSICAL
 from deepmac.samples import ShapesPaths, write_shapes
+from deepmac.terminal import announce
 from pipelines import build_dataset, evaluate, infer
-from pipelines.progress import announce
 from pipelines.quickstart_pictures import draw_pictures
 
 _MARKER, _PAGE = "quickstart.json", "index.html"

@@ -1,9 +1,15 @@
 """Names and contents of the files by which a job keeps track of its units."""
 
+import datetime
+import platform
+import time
+from collections.abc import Mapping
 from typing import Any
 
 import orjson
 
+import deepmac
+from pipelines.json_lines import dump_document
 from pipelines.storage import LocalOutput
 
 JOB = "job.json"  # which job this is, and its plan
@@ -30,3 +36,34 @@ def read_json(output: LocalOutput, name: str) -> Any:
         return None if data is None else orjson.loads(data)
     except orjson.JSONDecodeError:
         return None
+
+
+def note_run(
+    output: LocalOutput, job: str, started: float, facts: Mapping[str, Any]
+) -> None:
+    """Adds a run to run.json, the only output that may differ between runs.
+
+    Args:
+        output: of the job.
+        job: its name.
+        started: when, in seconds since 1970.
+        facts: what else is to be kept of this run, as JSON.
+    """
+    now = time.time()
+    run = {
+        "job": job,
+        "started": _utc(started),
+        "finished": _utc(now),
+        "seconds": round(now - started, 3),
+        "host": platform.node(),
+        "python": platform.python_version(),
+        "deepmac": deepmac.__version__,
+        **facts,
+    }
+    before = (read_json(output, RUNS) or {}).get("runs", [])
+    output.write(RUNS, dump_document({"runs": [*before, run]}))
+
+
+def _utc(seconds: float) -> str:
+    moment = datetime.datetime.fromtimestamp(seconds, datetime.UTC)
+    return moment.isoformat(timespec="seconds")

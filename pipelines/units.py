@@ -9,8 +9,6 @@ where it was, by the same command. No Beam in here: `pipelines.launch` is the on
 
 import collections
 import dataclasses
-import datetime
-import platform
 import time
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
@@ -24,8 +22,8 @@ from pipelines.unit_files import (
     DEAD_LETTERS,
     MANIFEST,
     PLAN,
-    RUNS,
     commit_name,
+    note_run,
     read_json,
 )
 from pipelines.unit_plan import Header, Plan, PlanWriter, pending_units, plan_or_resume
@@ -139,7 +137,12 @@ def run_units(
         totals = _merge(output, planned, len(pending), time.time() - started)
         if pending:
             rate = progress.num_images / totals.seconds
-            _append_run(output, job, started, beam_options, rate, totals)
+            facts = {
+                "units": {"all": len(totals.units), "done_before": totals.num_resumed},
+                "images_per_second": round(rate, 3),
+                "beam": beam_options.get_all_options(drop_default=True),
+            }
+            note_run(output, job, started, facts)
     return totals
 
 
@@ -183,35 +186,3 @@ def _merge(output: LocalOutput, planned: Plan, num_done: int, seconds: float) ->
         num_resumed=len(units) - num_done,
         seconds=seconds,
     )
-
-
-def _append_run(
-    output: LocalOutput,
-    job: str,
-    started: float,
-    beam_options: Any,
-    images_per_second: float,
-    totals: Totals,
-) -> None:
-    """Adds the facts of this run to run.json, the only output that may differ between runs."""
-    runs = (read_json(output, RUNS) or {}).get("runs", [])
-    runs.append(
-        {
-            "job": job,
-            "started": _utc(started),
-            "finished": _utc(time.time()),
-            "seconds": round(totals.seconds, 3),
-            "units": {"all": len(totals.units), "done_before": totals.num_resumed},
-            "images_per_second": round(images_per_second, 3),
-            "host": platform.node(),
-            "python": platform.python_version(),
-            "deepmac": deepmac.__version__,
-            "beam": beam_options.get_all_options(drop_default=True),
-        }
-    )
-    output.write(RUNS, dump_document({"runs": runs}))
-
-
-def _utc(seconds: float) -> str:
-    moment = datetime.datetime.fromtimestamp(seconds, datetime.UTC)
-    return moment.isoformat(timespec="seconds")

@@ -1,8 +1,6 @@
 """`deepmac data`: what is in a directory of records, and whether it is whole."""
 
 import collections
-import contextlib
-from collections.abc import Iterator
 from pathlib import Path
 
 import click
@@ -16,12 +14,13 @@ from deepmac.categories import COCO_CATEGORIES
 from deepmac.commands import CommandGroup
 from deepmac.data.decode import decode_rgb
 from deepmac.data.directory import MANIFEST, RecordDirectory, open_records
-from deepmac.data.ids import image_id_from_text
+from deepmac.data.ids import id_from_text
 from deepmac.data.verify import COMMITS, verify
 from deepmac.errors import DataError, OptionError, one_of
 from deepmac.instances import Example, Instance
 from deepmac.masks import decode_rle, rle_area
 from deepmac.overlays import draw
+from deepmac.terminal import announce
 
 
 @click.group("data", cls=CommandGroup)
@@ -81,7 +80,7 @@ def stats(directory: str) -> None:
     )
     areas: dict[int, list[float]] = collections.defaultdict(list)
     sides: list[tuple[int, int]] = []
-    with _progress(f"reading {directory}"):
+    with announce(f"reading {directory}"):
         for example in records.examples(with_masks=False):
             sides.append((example.height, example.width))
             counts["images"].update({i.category_id for i in example.instances})
@@ -124,7 +123,7 @@ def verify_(directory: str, reset: bool) -> None:
 
     DIR holds records (deepmac build) or predictions (deepmac label).
     """
-    with _progress(f"reading {directory}"):
+    with announce(f"reading {directory}"):
         found = verify(directory)
     console = _console()
     for finding in found.findings:
@@ -155,7 +154,7 @@ def _open(directory: str) -> RecordDirectory:
 
 
 def _find(records: RecordDirectory, image_id: str | None) -> Example:
-    wanted = None if image_id is None else image_id_from_text(image_id)
+    wanted = None if image_id is None else id_from_text(image_id)
     for example in records.examples():
         if wanted is None or example.image_id == wanted:
             return example
@@ -199,10 +198,3 @@ def _console() -> Console:
     if not console.is_terminal:
         console.width = 160  # a file or a pipe has no edge to fit into
     return console
-
-
-@contextlib.contextmanager
-def _progress(text: str) -> Iterator[None]:
-    console = Console(stderr=True)
-    with console.status(text) if console.is_terminal else contextlib.nullcontext():
-        yield

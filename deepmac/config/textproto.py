@@ -21,6 +21,7 @@ from deepmac.config.message import Field, FieldError, Message, fields_of, spelli
 from deepmac.config.places import Entry, read_entries
 from deepmac.config.printing import quote
 from deepmac.errors import ConfigError
+from deepmac.text import is_unicode
 
 M = TypeVar("M", bound=Message)
 
@@ -58,7 +59,7 @@ class Document(Generic[M]):
         Raises:
             ConfigError: no such field, or not a value for it.
         """
-        if not _is_unicode(assignment):
+        if not is_unicode(assignment):
             raise ConfigError(f"--set {assignment!a}: is not UTF-8")
         place = f"--set {' '.join(assignment.splitlines())}"
         path, equals, value = assignment.partition("=")
@@ -200,15 +201,6 @@ def _replace_field(
         if other.name == field.name:
             raw.ClearField(spelling)
     raw.MergeFrom(given)
-
-
-def _is_unicode(text: str) -> bool:
-    """Whether bytes that are no UTF-8 came through the command line."""
-    try:
-        text.encode()
-    except UnicodeEncodeError:
-        return False
-    return True
 
 
 def _split_index(step: str) -> tuple[str, int | None]:

@@ -2,7 +2,7 @@
 
 import collections
 import dataclasses
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Set
 from typing import Any
 
 from deepmac.data.coco import (
@@ -20,6 +20,7 @@ from deepmac.data.image_header import ImageHeader, read_header
 from deepmac.data.paths import printable
 from deepmac.errors import DataError
 from deepmac.instances import Example, ImageId
+from deepmac.text import is_unicode
 
 
 @dataclasses.dataclass(slots=True)
@@ -46,14 +47,14 @@ class Assembler:
     Attributes:
         read_image: file name -> bytes, or raises Unusable.
         reader: of the annotations.
-        duplicates: annotation id -> its first position in the file; the others fail.
+        repeats: positions in the file of annotations whose id one before them has; these fail.
         max_pixels: larger images fail.
         verify_images: decode every image.
     """
 
     read_image: Callable[[str], bytes]
     reader: InstanceReader
-    duplicates: Mapping[int, int]
+    repeats: Set[int]
     max_pixels: int = MAX_PIXELS
     verify_images: bool = False
 
@@ -133,16 +134,12 @@ class Assembler:
         into: Assembly,
     ) -> None:
         annotation, image_id = item["annotation"], None
-        annotation_id = annotation_id_of(annotation)
         try:
             image_id = image_id_of(_member(annotation, "image_id"))
-            first = (
-                None if annotation_id is None else self.duplicates.get(annotation_id)
-            )
-            if first not in (None, item["position"]):
+            if item["position"] in self.repeats:
                 raise Unusable(
                     "id_duplicate",
-                    f"an annotation before it has the id {annotation_id}",
+                    f"an annotation before it has the id {annotation_id_of(annotation)!r}",
                 )
             annotations[image_id].append(annotation)
         except Unusable as e:
@@ -174,7 +171,7 @@ class Assembler:
         counts["images_16_bit"] += header.bits > 8
         counts["images_turned"] += header.orientation != 1
         counts["sizes_mended"] += entry.height is None or entry.width is None
-        counts["names_not_utf8"] += not _is_unicode(entry.file_name)
+        counts["names_not_utf8"] += not is_unicode(entry.file_name)
         return encoded, header
 
 
@@ -214,7 +211,3 @@ def _member(entry: Any, key: str) -> Any:
     if not isinstance(entry, Mapping):
         raise Unusable("entry_malformed", "the entry is not a JSON object")
     return entry.get(key)
-
-
-def _is_unicode(text: str) -> bool:
-    return not any("\ud800" <= c <= "\udfff" for c in text)

@@ -12,12 +12,13 @@ from typing import Any, Literal
 
 from deepmac.categories import Category
 from deepmac.data.failures import Failure, Unusable
-from deepmac.data.ids import image_id_from_text
+from deepmac.data.ids import id_from_text
 from deepmac.data.json_stream import stream_members
 from deepmac.data.splits import Split
 from deepmac.errors import DataError, OptionError, one_of
-from deepmac.instances import RLE, Box, ImageId, Instance
+from deepmac.instances import RLE, AnnotationId, Box, ImageId, Instance
 from deepmac.masks import rle_area, rle_from_segmentation
+from deepmac.text import short
 
 LISTS = ("images", "annotations", "categories")
 OUT_OF_BOUNDS = ("clip", "drop")
@@ -72,7 +73,7 @@ def read_categories(entries: Iterable[Any], where: str) -> tuple[Category, ...]:
             raise DataError(f"{place} is not a JSON object")
         number, name = _whole(entry.get("id")), entry.get("name")
         if number is None:
-            given = _show(entry.get("id"))
+            given = short(entry.get("id"))
             raise DataError(f"{place}: its id is {given}, not a whole number")
         if not isinstance(name, str) or not name.strip():
             raise DataError(f"{place}: its name is {name!r}, not a text")
@@ -97,9 +98,9 @@ def image_id_of(value: Any) -> ImageId:
     if (number := _whole(value)) is not None:
         return number
     if isinstance(value, str) and value:
-        return image_id_from_text(value)
+        return id_from_text(value)
     raise Unusable(
-        "id_malformed", f"an image id must be a number or text, not {_show(value)}"
+        "id_malformed", f"an image id must be a number or text, not {short(value)}"
     )
 
 
@@ -121,12 +122,12 @@ def read_image_entry(image_id: ImageId, entry: Mapping[str, Any]) -> ImageEntry:
     """
     file_name = entry.get("file_name")
     if not isinstance(file_name, str) or not file_name:
-        raise Unusable("file_name_malformed", f"file_name is {_show(file_name)}")
+        raise Unusable("file_name_malformed", f"file_name is {short(file_name)}")
     sides = [entry.get("height"), entry.get("width")]
     height, width = map(_whole, sides)
     for given, side in zip(sides, (height, width), strict=True):
         if given is not None and (side is None or side <= 0):
-            raise Unusable("size_malformed", f"height and width are {_show(sides)}")
+            raise Unusable("size_malformed", f"height and width are {short(sides)}")
     return ImageEntry(image_id, file_name, height, width)
 
 
@@ -221,7 +222,7 @@ class InstanceReader:
         given = annotation.get("category_id")
         category_id = _whole(given)
         if category_id is None or category_id not in self.category_ids:
-            raise Unusable("category_unknown", f"no category has the id {_show(given)}")
+            raise Unusable("category_unknown", f"no category has the id {short(given)}")
         return category_id
 
     def _box(
@@ -236,7 +237,7 @@ class InstanceReader:
         ):
             raise Unusable(
                 "box_malformed",
-                f"bbox must be four finite numbers x, y, width, height, not {_show(bbox_xywh)}",
+                f"bbox must be four finite numbers x, y, width, height, not {short(bbox_xywh)}",
             )
         x, y, box_width, box_height = map(float, bbox_xywh)
         right, bottom = x + box_width, y + box_height
@@ -278,17 +279,20 @@ class InstanceReader:
         return rle
 
 
-def annotation_id_of(annotation: Any) -> int | None:
-    """The id where it is a whole number, which is what records can hold."""
-    value = annotation.get("id") if isinstance(annotation, Mapping) else None
-    number = _whole(image_id_from_text(value) if isinstance(value, str) else value)
-    return None if number is None or number < 0 else number
+def annotation_id_of(annotation: Any) -> AnnotationId | None:
+    """An annotation's id as ids are compared, see `image_id_of`; None where it has none."""
+    if not isinstance(annotation, Mapping):
+        return None
+    try:
+        return image_id_of(annotation.get("id"))
+    except Unusable:
+        return None
 
 
 def _is_crowd(value: Any) -> bool:
     if value in (None, 0, 1):
         return bool(value)
-    raise Unusable("crowd_malformed", f"iscrowd is {_show(value)}, neither 0 nor 1")
+    raise Unusable("crowd_malformed", f"iscrowd is {short(value)}, neither 0 nor 1")
 
 
 def _area(
@@ -303,7 +307,7 @@ def _area(
 
 
 def failure_of(
-    image_id: ImageId | None, annotation_id: int | None, stage: str, error: Unusable
+    image_id: ImageId | None, annotation_id: AnnotationId | None, stage: str, error: Unusable
 ) -> Failure:
     """The failure that an error amounts to."""
     cause = error.__cause__ or error
@@ -326,8 +330,3 @@ def _is_finite(value: Any) -> bool:
         return is_number and math.isfinite(value)
     except OverflowError:  # a whole number beyond floating point
         return False
-
-
-def _show(value: Any) -> str:
-    text = repr(value)
-    return text if len(text) <= 60 else text[:57] + "..."

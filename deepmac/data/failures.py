@@ -3,7 +3,7 @@
 import dataclasses
 
 from deepmac.errors import DataError
-from deepmac.instances import ImageId
+from deepmac.instances import AnnotationId, ImageId
 
 
 class Unusable(DataError):
@@ -28,7 +28,7 @@ class Failure:
     """
 
     image_id: ImageId | None
-    annotation_id: int | str | None
+    annotation_id: AnnotationId | None
     stage: str
     reason: str
     exception: str

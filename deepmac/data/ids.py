@@ -1,9 +1,9 @@
-"""Image ids: whole numbers in COCO, text in many other sets, and text in every record."""
+"""Ids of images and annotations: whole numbers in COCO, text in many other sets."""
 
 from deepmac.instances import ImageId
 
 
-def image_id_from_text(text: str) -> ImageId:
+def id_from_text(text: str) -> int | str:
     """An id as ids are compared: text that is the decimal form of a number is that number."""
     digits = text.removeprefix("-")
     # Not int() alone: it takes '1_0' and ' 1' too, and refuses more than 4300 digits.

@@ -12,7 +12,7 @@ from typing import Any, TypeVar
 import numpy as np
 
 from deepmac.data import tf_example
-from deepmac.data.ids import image_id_from_text
+from deepmac.data.ids import id_from_text
 from deepmac.data.image_header import read_header
 from deepmac.data.mask_png import blank_mask_png, decode_mask_png, encode_mask_png
 from deepmac.errors import DataError, did_you_mean
@@ -207,7 +207,7 @@ def _masks(
 
 def _image_id(source_id: bytes, file_name: bytes, encoded: bytes) -> ImageId:
     text = (source_id or file_name).decode("utf-8", "surrogateescape")
-    return image_id_from_text(text) if text else hashlib.sha256(encoded).hexdigest()
+    return id_from_text(text) if text else hashlib.sha256(encoded).hexdigest()
 
 
 def _integers(values: Sequence[int]) -> np.ndarray:

@@ -7,6 +7,7 @@ from typing import Any, TypeVar
 import numpy as np
 
 from deepmac.errors import DataError
+from deepmac.text import short
 
 _Columns = TypeVar("_Columns", bound=Any)
 
@@ -102,12 +103,6 @@ def take_rows(columns: _Columns, rows: np.ndarray) -> _Columns:
         elif isinstance(values, list) and values:
             changes[field.name] = [values[i] for i in rows.tolist()]
     return dataclasses.replace(columns, **changes)
-
-
-def short(value: object) -> str:
-    """`repr`, cut where it is long."""
-    text = repr(value)
-    return text if len(text) <= 60 else text[:57] + "..."
 
 
 _LARGEST = np.finfo(np.float64).max

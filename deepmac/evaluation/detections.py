@@ -14,12 +14,12 @@ from deepmac.evaluation.columns import (
     column,
     index_of,
     numbers,
-    short,
     take_rows,
 )
 from deepmac.evaluation.parameters import Parameters, Scope
 from deepmac.evaluation.run_lengths import rle_areas, tight_boxes
 from deepmac.evaluation.segmentations import check_segmentations, to_rles
+from deepmac.text import short
 
 Form = Literal["box", "mask"]
 

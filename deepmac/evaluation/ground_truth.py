@@ -14,12 +14,12 @@ from deepmac.evaluation.columns import (
     column,
     index_of,
     numbers,
-    short,
     take_rows,
 )
 from deepmac.evaluation.parameters import Parameters, Scope, sorted_ids
 from deepmac.evaluation.run_lengths import rle_areas
 from deepmac.evaluation.segmentations import check_segmentations, to_rles
+from deepmac.text import short
 
 
 @dataclasses.dataclass(frozen=True, slots=True, eq=False)

@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from deepmac.data.ids import image_id_from_text
+from deepmac.data.ids import id_from_text
 from deepmac.evaluation.detections import Detections
 from deepmac.evaluation.ground_truth import GroundTruth
 from deepmac.evaluation.overlaps import Masks
@@ -73,5 +73,5 @@ def iou_at_given_boxes(
 def _plain(annotation_id: Any) -> Any:
     """An id as ids are compared: records keep '17' as 17."""
     if isinstance(annotation_id, str):
-        return image_id_from_text(annotation_id)
+        return id_from_text(annotation_id)
     return annotation_id

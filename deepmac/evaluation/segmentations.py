@@ -7,10 +7,11 @@ from typing import Any
 import numpy as np
 
 from deepmac.errors import DataError
-from deepmac.evaluation.columns import Place, short
+from deepmac.evaluation.columns import Place
 from deepmac.evaluation.run_lengths import find_bad_rle
 from deepmac.instances import RLE
 from deepmac.masks import coco_mask
+from deepmac.text import short
 
 _FARTHEST = 1e6  # pixels; a polygon costs memory in proportion to its length
 

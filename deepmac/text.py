@@ -1,0 +1,20 @@
+"""Small questions about text, and how values are shown in sentences."""
+
+
+def is_unicode(text: str) -> bool:
+    """Whether text can be written as UTF-8.
+
+    JSON can hold halves of surrogate pairs, and Python keeps bytes of file names and arguments
+    that are no UTF-8 in such halves.
+    """
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
+
+
+def short(value: object) -> str:
+    """`repr`, cut where it is long."""
+    text = repr(value)
+    return text if len(text) <= 60 else text[:57] + "..."
