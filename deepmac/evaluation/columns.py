@@ -1,6 +1,7 @@
 """Columns of numbers out of lists of JSON objects, with errors that name the object."""
 
 import dataclasses
+import sys
 from collections.abc import Callable, Sequence
 from typing import Any, TypeVar
 
@@ -68,7 +69,7 @@ def numbers(values: Sequence[Any], name: str, place: Place) -> np.ndarray:
     try:
         result = np.array(values, np.float64).reshape(len(values))
     except OverflowError:
-        row = next(i for i, v in enumerate(values) if abs(v) > _LARGEST)
+        row = next(i for i, v in enumerate(values) if abs(v) > sys.float_info.max)
         raise DataError(f"{place(row)}: {name} is beyond any number") from None
     if not np.isfinite(result).all():
         bad = np.flatnonzero(~np.isfinite(result))
@@ -105,5 +106,4 @@ def take_rows(columns: _Columns, rows: np.ndarray) -> _Columns:
     return dataclasses.replace(columns, **changes)
 
 
-_LARGEST = np.finfo(np.float64).max
 _NUMBERS = (int, float, np.integer, np.floating)

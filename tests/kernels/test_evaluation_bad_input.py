@@ -77,6 +77,8 @@ BAD = {
     "area NaN": (lambda: with_truth(area=NAN), "annotation 2: area is nan"),
     "crowd of text": (lambda: with_truth(iscrowd="0"), "annotation 2: iscrowd is '0', neither 0 nor 1"),
     "box of three": (lambda: with_truth(bbox=[1, 2, 3]).of_type("bbox"), r"annotation 2: bbox is \[1, 2, 3\], not four numbers"),
+    "area of 400 digits": (lambda: with_truth(area=10**400), "annotation 2: area is beyond any number"),
+    "box of 400 digits": (lambda: with_truth(bbox=[1, 2, 10**400, 4]).of_type("bbox"), "annotation 2: bbox is beyond any number"),
     "box of text": (lambda: with_truth(bbox=[1, 2, 3, "4"]).of_type("bbox"), "bbox is '4', not a number"),
     "no box": (lambda: without(with_truth(), "annotations", "bbox").of_type("bbox"), "annotation 2 has no 'bbox'"),
     "image without size": (lambda: with_images({"id": 1, "height": 9}), "image 1 has height 9 and width None"),
