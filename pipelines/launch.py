@@ -113,9 +113,7 @@ def run_pipeline(
     Raises:
         DataError: a step stopped on something that the user can mend.
     """
-    # Worker processes must not import a `pipelines` folder of the user's working directory.
-    os.environ["PYTHONSAFEPATH"] = "1"
-    with _quiet_logs(verbose):
+    with _safe_path(), _quiet_logs(verbose):
         try:
             name = options.view_as(StandardOptions).runner.lower()
             runner = _LocalRunner() if name in ("fnapi", "fnapirunner") else None
@@ -136,7 +134,10 @@ class _LocalRunner(FnApiRunner):
     """Beam's runner for one machine, with worker processes that do not log on the terminal."""
 
     def run_via_runner_api(self, pipeline_proto, options):
-        command = f"exec {shlex.quote(sys.executable)} -m pipelines.worker"
+        # `exec`, so that no shell stands between the launcher and its worker.
+        command = (
+            f"exec {shlex.quote(sys.executable)} -m pipelines.worker {os.getpid()}"
+        )
         for environment in pipeline_proto.components.environments.values():
             if environment.urn == python_urns.SUBPROCESS_SDK:
                 environment.payload = command.encode()
@@ -211,6 +212,20 @@ def telling_why(where: str) -> Iterator[None]:
 def _user_message(text: str) -> str | None:
     found = re.search(re.escape(_MARK) + r'("(?:[^"\\]|\\.)*")', text)
     return orjson.loads(found[1]) if found else None
+
+
+@contextlib.contextmanager
+def _safe_path() -> Iterator[None]:
+    """Keeps worker processes from importing a `pipelines` folder of the working directory."""
+    before = os.environ.get("PYTHONSAFEPATH")
+    os.environ["PYTHONSAFEPATH"] = "1"
+    try:
+        yield
+    finally:
+        if before is None:
+            del os.environ["PYTHONSAFEPATH"]
+        else:
+            os.environ["PYTHONSAFEPATH"] = before
 
 
 @contextlib.contextmanager

@@ -1,5 +1,9 @@
 """Beam's flags: what is unknown is refused, and jobs run where they should."""
 
+import os
+import subprocess
+import sys
+
 import apache_beam as beam
 import pytest
 from apache_beam.options.pipeline_options import DirectOptions, StandardOptions
@@ -111,3 +115,12 @@ def test_other_errors_come_through_as_they_are():
     with pytest.raises(Exception, match="a bug") as caught:
         run_pipeline(parse_beam_args([]), build)
     assert not isinstance(caught.value, DataError)
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="workers watch it on Linux alone")
+def test_a_worker_whose_launcher_died_while_it_started_ends():
+    # Our own parent stands for a launcher that is not the worker's parent any more.
+    worker = [sys.executable, "-m", "pipelines.worker", str(os.getppid())]
+    done = subprocess.run(worker, capture_output=True, text=True, timeout=60)
+    assert done.returncode == 1
+    assert done.stderr == f"the launcher, process {os.getppid()}, has gone\n"
