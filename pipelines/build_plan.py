@@ -188,7 +188,7 @@ class _IdLog:
             self._numbers.append(annotation_id)
             self._number_places.append(place)
         elif annotation_id is not None:
-            text = annotation_id.encode("utf-8", "surrogatepass")
+            text = annotation_id.encode()
             self._digests += hashlib.blake2b(text, digest_size=16).digest()
             self._text_places.append(place)
 

@@ -205,16 +205,22 @@ class _Predictions:
         return reader, self.units, "box" if for_boxes else "mask"
 
 
+_LOST_IN_LABEL = {
+    "images_failed_in_label": "images_failed",
+    "boxes_failed_in_label": "annotations_failed",
+    "boxes_of_failed_images_in_label": "annotations_of_failed_images",
+    "boxes_without_id_in_label": "annotations_without_id",
+}
+"""Count in the metrics -> count in the manifest of predictions."""
+
+
 def _open_predictions(path: str) -> _Predictions:
     if os.path.isdir(path):
         directory = open_predictions(path)
         units = [unit.name for unit in directory.units]
         counts = directory.manifest.get("counts", {})
-        failed = {
-            f"{what}_failed_in_label": counts.get(f"{what}_failed", 0)
-            for what in ("images", "boxes")
-        }
-        return _Predictions(path, units, [], failed)
+        lost = {told: counts.get(name, 0) for told, name in _LOST_IN_LABEL.items()}
+        return _Predictions(path, units, [], lost)
     return _Predictions(path, None, read_results(read_json(path), path), {})
 
 

@@ -37,6 +37,7 @@ class Filled:
     filled: int = 0
     had_one: int = 0
     crowds: int = 0
+    without_id: int = 0
     without_mask: int = 0
 
     def in_words(self) -> str:
@@ -45,6 +46,10 @@ class Filled:
             (self.filled, "masks filled in"),
             (self.had_one, "were there already"),
             (self.crowds, "crowds left without"),
+            (
+                self.without_id,
+                "boxes have no id, so that no mask can be joined to them",
+            ),
             (self.without_mask, "boxes have none, see dead_letters.jsonl"),
         ]
         return ", ".join(f"{n} {text}" for n, text in parts if n or text == parts[0][1])
@@ -65,13 +70,16 @@ def write_annotations(out: str, totals: Totals, annotations: str) -> Filled:
     count = Filled()
 
     def fill(annotation: Any) -> Any:
-        mask = masks.pop(annotation_id_of(annotation), None)
+        annotation_id = annotation_id_of(annotation)
+        mask = masks.pop(annotation_id, None)
         if not isinstance(annotation, dict):
             count.without_mask += 1
         elif annotation.get("segmentation"):
             count.had_one += 1
         elif annotation.get("iscrowd"):
             count.crowds += 1
+        elif annotation_id is None:
+            count.without_id += 1
         elif mask is None:
             count.without_mask += 1
         else:

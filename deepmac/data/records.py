@@ -16,7 +16,7 @@ from deepmac.data.ids import id_from_text
 from deepmac.data.image_header import read_header
 from deepmac.data.mask_png import blank_mask_png, decode_mask_png, encode_mask_png
 from deepmac.errors import DataError, did_you_mean
-from deepmac.instances import RLE, Example, ImageId, Instance
+from deepmac.instances import RLE, AnnotationId, Example, ImageId, Instance
 from deepmac.masks import encode_rle
 
 _HEIGHT, _WIDTH = "image/height", "image/width"
@@ -26,9 +26,10 @@ _SIDES = tuple(f"image/object/bbox/{side}" for side in ("ymin", "xmin", "ymax", 
 _NAME, _LABEL = "image/object/class/text", "image/object/class/label"
 _CROWD, _AREA = "image/object/is_crowd", "image/object/area"
 _ANNOTATION_ID = "image/object/annotation_id"
+_ANNOTATION_ID_TEXT = "image/object/annotation_id/text"  # ours, where ids are text
 _MASK, _MASK_WEIGHT = "image/object/mask", "image/object/mask/weight"
 
-_NO_ID = -1  # stored for an annotation without an id
+_NO_ID = -1  # stored for an annotation without an id, or whose id stands in the text
 
 
 def encode_example(
@@ -63,9 +64,7 @@ def encode_example(
         _LABEL: _integers([i.category_id for i in instances]),
         _CROWD: _integers([i.is_crowd for i in instances]),
         _AREA: np.array([i.area for i in instances], np.float32),
-        _ANNOTATION_ID: _integers(
-            [_NO_ID if i.annotation_id is None else i.annotation_id for i in instances]
-        ),
+        **_id_features([i.annotation_id for i in instances]),
     }
     features.update(zip(_SIDES, fractions.T, strict=True))
     if with_masks:
@@ -113,7 +112,7 @@ def decode_example(
     categories = _categories(features, num, category_ids)
     areas = _aligned(_numbers(features, _AREA), _AREA, sizes.tolist())
     crowds = _aligned(_numbers(features, _CROWD), _CROWD, [0] * num)
-    ids = _aligned(_numbers(features, _ANNOTATION_ID), _ANNOTATION_ID, [_NO_ID] * num)
+    ids = _annotation_ids(features, num)
     rles, weights = _masks(features, num, height, width, with_masks)
     return Example(
         image_id=_image_id(
@@ -127,7 +126,7 @@ def decode_example(
             Instance(
                 box=tuple(box),
                 category_id=int(categories[n]),
-                annotation_id=None if ids[n] == _NO_ID else int(ids[n]),
+                annotation_id=ids[n],
                 area=float(areas[n]),
                 is_crowd=bool(crowds[n]),
                 mask_rle=rles[n],
@@ -167,6 +166,35 @@ def _categories(
         if name not in known:
             raise DataError(f"unknown category '{name}'{did_you_mean(name, known)}")
     return [known[name] for name in names]
+
+
+def _id_features(ids: Sequence[AnnotationId | None]) -> dict[str, tf_example.Feature]:
+    """Numbers as numbers, which other readers know. Text, and -1 itself, beside them as text."""
+    numbers = [i if isinstance(i, int) else _NO_ID for i in ids]
+    features: dict[str, tf_example.Feature] = {_ANNOTATION_ID: _integers(numbers)}
+    texts = [
+        str(i).encode() if number == _NO_ID and i is not None else b""
+        for i, number in zip(ids, numbers, strict=True)
+    ]
+    if any(texts):
+        features[_ANNOTATION_ID_TEXT] = texts
+    return features
+
+
+def _annotation_ids(features: _Features, num: int) -> list[AnnotationId | None]:
+    numbers = _aligned(
+        _numbers(features, _ANNOTATION_ID), _ANNOTATION_ID, [_NO_ID] * num
+    )
+    texts = _aligned(
+        _texts(features, _ANNOTATION_ID_TEXT), _ANNOTATION_ID_TEXT, [b""] * num
+    )
+    ids: list[AnnotationId | None] = []
+    for number, text in zip(numbers, texts, strict=True):
+        if text:
+            ids.append(id_from_text(text.decode("utf-8", "replace")))
+        else:
+            ids.append(None if number == _NO_ID else int(number))
+    return ids
 
 
 def _masks(

@@ -140,6 +140,11 @@ _SENTENCES = {
         "images that failed when they were labelled, whose objects count as missed (see "
         "dead_letters.jsonl of the predictions)"
     ),
+    "boxes_of_failed_images_in_label": "boxes of such images",
+    "boxes_without_id_in_label": (
+        "boxes whose annotations have no id, so that their masks take no part in "
+        "mean_iou_at_gt_boxes"
+    ),
     "boxes_failed_in_label": (
         "boxes that failed when they were labelled, whose objects count as missed (see "
         "dead_letters.jsonl of the predictions)"

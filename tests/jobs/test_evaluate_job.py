@@ -214,18 +214,6 @@ def test_text_ids_that_a_job_has_turned_into_numbers_still_join(tmp_path, capsys
     assert list(metrics_of(options)["segm"]["stats"].values()) == stats.tolist()
 
 
-def test_what_failed_when_it_was_labelled_is_told(tmp_path, capsys):
-    case = coco_cases.mixed()
-    folder = write_predictions(tmp_path / "predictions", case.results)
-    manifest = json.loads((folder / "manifest.json").read_text())
-    manifest["counts"] = {"images_failed": 2, "boxes_failed": 7}
-    (folder / "manifest.json").write_text(json.dumps(manifest))
-    execute(as_options(case, tmp_path, predictions=str(folder), iou_type=("segm",)), [])
-    printed = capsys.readouterr().out
-    assert "images that failed when they were labelled" in printed
-    assert "boxes that failed when they were labelled" in printed
-
-
 @pytest.mark.parametrize("beam_args", [[], BEAM], ids=["one process", "Beam"])
 def test_an_image_in_two_units_is_refused(tmp_path, beam_args):
     case = coco_cases.mixed()

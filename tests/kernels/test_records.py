@@ -99,6 +99,20 @@ def test_a_hidden_mask_keeps_its_place_as_a_blank_one():
             assert (image.size, np.asarray(image).sum()) == ((60, 40), area)
 
 
+@pytest.mark.parametrize("given", ["ann-7", -1, -7, 0, "größe", "007", None])
+def test_ids_of_annotations_come_back_as_they_were(given):
+    first, second = EXAMPLE.instances
+    one = replace(EXAMPLE, instances=(replace(first, annotation_id=given), second))
+    found = decode_example(encode_example(one, NAMES)).instances
+    assert [i.annotation_id for i in found] == [given, None]
+    numbers = features_of(one)["image/object/annotation_id"].tolist()
+    assert numbers == [given if isinstance(given, int) else -1, -1]
+
+
+def test_numbers_need_no_ids_as_text():
+    assert "image/object/annotation_id/text" not in features_of()
+
+
 def test_lists_of_objects_are_there_without_objects():
     empty = Example(image_id=1, file_name="a", height=40, width=60, encoded=jpeg())
     features = features_of(empty)
