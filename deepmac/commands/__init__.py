@@ -87,17 +87,20 @@ def _parameter(field: dataclasses.Field, hint: Any) -> click.Option:
         hint = next(a for a in typing.get_args(hint) if a is not type(None))
     multiple = typing.get_origin(hint) is tuple
     kind = typing.get_args(hint)[0] if multiple else hint
-    required = field.default is dataclasses.MISSING
     choices = field.metadata["choices"]
+    # click takes a default of None for a value that was given
+    if field.default is dataclasses.MISSING:
+        presence = {"required": True}
+    else:
+        shown = field.default not in (None, ())
+        presence = {"default": field.default, "show_default": shown}
     return click.Option(
         [f"--{field.name}/--no_{field.name}" if kind is bool else f"--{field.name}"],
         type=click.Choice(choices) if choices else kind,
-        required=required,
-        default=None if required else field.default,
         multiple=multiple,
         help=field.metadata["help"],
         metavar=field.metadata["metavar"],
-        show_default=not required and field.default not in (None, ()),
+        **presence,
     )
 
 

@@ -96,6 +96,28 @@ def test_a_misspelt_option_of_a_job_names_the_right_one(name):
     assert done.stderr == "error: no such option: --oot; did you mean '--out'?\n"
 
 
+@pytest.mark.parametrize(
+    ("command", "given", "missing"),
+    [
+        (["-m", "deepmac", "build"], "--annotations a --images b", "--out"),
+        (["-m", "deepmac", "build"], "", "--annotations"),
+        (["-m", "deepmac", "label"], "--out x", "--model"),
+        (["-m", "deepmac", "evaluate"], "--ground_truth x --out y", "--predictions"),
+        (["-m", "pipelines.build_dataset"], "--images b --out x", "--annotations"),
+        (["-m", "pipelines.infer"], "--model box", "--out"),
+        (["-m", "pipelines.evaluate"], "--ground_truth x", "--predictions"),
+    ],
+)
+def test_a_missing_option_is_named(command, given, missing):
+    done = subprocess.run(
+        [sys.executable, *command, *given.split()], capture_output=True, text=True
+    )
+    assert done.returncode == 2
+    assert done.stderr.startswith(f"error: missing option {missing} (see ")
+    assert done.stderr.count("\n") == 1
+    assert done.stdout == ""
+
+
 def test_somebody_elses_pipelines_folder_is_not_picked_up(tmp_path: Path):
     decoy = tmp_path / "pipelines"
     decoy.mkdir()
