@@ -84,13 +84,16 @@ def label_images(
     """Labels images in the order given, holding `settings.micro_batch` of them in memory.
 
     An exception of the predictor costs only the image that causes it: a batch that fails is
-    repeated image by image.
+    repeated image by image. Memory that does not even suffice for one image is none of its faults.
 
     Args:
         examples: with their encoded images; the boxes in pixels, inside the image, with positive
             sides (`deepmac.data.coco.InstanceReader` sees to that).
         predictor: see `deepmac.predictors.open_predictor`.
         settings: how.
+
+    Raises:
+        MemoryError: see above; whatever the backend raises in its place becomes one.
     """
     jobs = (_Job(example, settings) for example in examples)
     while batch := list(itertools.islice(jobs, settings.micro_batch)):
@@ -207,7 +210,10 @@ def _pixels(example: Example, max_pixels: int) -> np.ndarray:
 def _predict(
     jobs: Sequence[_Job], predictor: CheckedPredictor, settings: Settings
 ) -> None:
-    """Fills in the masks of jobs, or fails those that the predictor fails on."""
+    """Fills in the masks of jobs, or fails those that the predictor fails on.
+
+    Want of memory fails no image: it may have passed when the job is begun again.
+    """
     if len(jobs) > 1 and not predictor.in_image_frame:
         try:
             _predict_together(jobs, predictor, settings)
@@ -217,8 +223,25 @@ def _predict(
     for job in jobs:
         try:
             _predict_alone(job, predictor, settings)
+        except MemoryError:
+            raise
         except Exception as e:
+            if _is_want_of_memory(e):
+                raise MemoryError(" ".join(str(e).split())) from e
             job.fail("predict", "predictor_failed", e)
+
+
+def _is_want_of_memory(error: BaseException | None) -> bool:
+    """Whether a backend has run out of memory, told without importing one."""
+    if error is None:
+        return False
+    # TensorFlow's, PyTorch's; JAX has one class for all that its runtime tells.
+    names = {kind.__name__ for kind in type(error).__mro__}
+    if names & {"MemoryError", "ResourceExhaustedError", "OutOfMemoryError"}:
+        return True
+    if str(error).startswith("RESOURCE_EXHAUSTED"):
+        return True
+    return _is_want_of_memory(error.__cause__)
 
 
 def _predict_together(

@@ -120,6 +120,48 @@ def test_one_image_that_breaks_the_predictor_costs_only_itself():
     assert recorder.calls == [4, 1, 1, 1, 1, 1]
 
 
+def out_of_memory(kind, bases=(RuntimeError,), text="OOM when allocating"):
+    return type(kind, bases, {})(text)
+
+
+def chained():
+    error = RuntimeError("while calling layer 3")
+    error.__cause__ = out_of_memory("ResourceExhaustedError")
+    return error
+
+
+WANTS_OF_MEMORY = {
+    "Python": MemoryError("for an array"),
+    "NumPy": out_of_memory("_ArrayMemoryError", (MemoryError,)),
+    "TensorFlow": out_of_memory("ResourceExhaustedError"),
+    "PyTorch": out_of_memory("OutOfMemoryError"),
+    "JAX": out_of_memory("XlaRuntimeError", text="RESOURCE_EXHAUSTED: Out of memory"),
+    "inside another": chained(),
+}
+
+
+@pytest.mark.parametrize("kind", WANTS_OF_MEMORY)
+def test_want_of_memory_fails_no_image(kind):
+    def predict(images, boxes):
+        raise WANTS_OF_MEMORY[kind]
+
+    with pytest.raises(MemoryError):
+        run([example(1), example(2)], checked(predict))
+
+
+def test_a_batch_that_memory_does_not_suffice_for_is_done_image_by_image():
+    recorder = Recorder()
+
+    def predict(images, boxes):
+        if len(images) > 1:
+            raise MemoryError
+        return recorder(images, boxes)
+
+    done = run([example(1), example(2)], checked(predict))
+    assert [len(d.rows) for d in done] == [1, 1]
+    assert recorder.calls == [1, 1]
+
+
 def test_a_batch_that_fails_late_leaves_no_masks_behind(monkeypatch):
     paste, calls = label.paste_rle, []
 
