@@ -10,6 +10,8 @@ import math
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Any, Literal
 
+import numpy as np
+
 from deepmac.categories import Category
 from deepmac.data.failures import Failure, Unusable
 from deepmac.data.ids import id_from_text
@@ -29,6 +31,8 @@ _ANNOTATION_KEYS = (
 )  # fmt: skip
 
 Kind = Literal["images", "annotations", "categories"]
+_LARGEST_AREA = float(np.finfo(np.float32).max)  # that records can hold
+
 
 
 def stream_dataset(path: str) -> Iterator[tuple[Kind, int, Any]]:
@@ -298,7 +302,7 @@ def _is_crowd(value: Any) -> bool:
 def _area(
     value: Any, box: Box, rle: RLE | None, counts: collections.Counter[str]
 ) -> float:
-    if _is_finite(value) and value >= 0:
+    if _is_finite(value) and 0 <= value <= _LARGEST_AREA:
         return float(value)
     counts["areas_mended"] += 1
     if rle is not None:
