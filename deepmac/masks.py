@@ -80,7 +80,9 @@ def check_rle(rle: RLE) -> None:
     """
     height, width = rle["size"]
     runs = rle_runs(rle["counts"])
-    if runs.size and (runs.min() < 0 or runs.sum() != height * width):
+    if runs.size and runs.min() < 0:
+        raise DataError("RLE counts hold a negative run")
+    if runs.size and runs.sum() != height * width:
         raise DataError(
             f"RLE counts add up to {int(runs.sum())} pixels, image has {height} x {width} = "
             f"{height * width}"
@@ -149,7 +151,11 @@ def _rle_from_counts(counts: list[Any], height: int, width: int) -> RLE:
         runs = np.asarray(counts, np.int64)
     except (TypeError, ValueError, OverflowError):
         raise DataError(f"RLE counts are not whole numbers: {short(counts)}") from None
-    if runs.ndim != 1 or (runs < 0).any() or runs.sum() != height * width:
+    if runs.ndim != 1:
+        raise DataError(f"RLE counts are not whole numbers: {short(counts)}")
+    if (runs < 0).any():
+        raise DataError(f"RLE counts hold a negative number: {short(counts)}")
+    if runs.sum() != height * width:
         raise DataError(
             f"RLE counts add up to {int(runs.sum())} pixels, image has {height} x {width} = "
             f"{height * width}"

@@ -169,8 +169,13 @@ def _sentence(error: click.ClickException) -> str:
             if isinstance(p, click.Option)
         ]
         hint = did_you_mean(error.option_name, known)
-        path = error.ctx.command_path
-        return f"no such option: {error.option_name}{hint or f' (see {path} --help)'}"
+        if not hint:
+            hint = f" (see {error.ctx.command_path} --help"
+            takes_beam_args = any(
+                p.name == "beam_args" for p in error.ctx.command.params
+            )
+            hint += "; flags of Apache Beam follow a --)" if takes_beam_args else ")"
+        return f"no such option: {error.option_name}{hint}"
     if isinstance(error, click.MissingParameter) and error.param is not None:
         path = error.ctx.command_path if error.ctx else ""
         return f"missing {error.param.param_type_name} {error.param.opts[0]} (see {path} --help)"

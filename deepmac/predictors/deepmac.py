@@ -60,7 +60,8 @@ def open_deepmac(
         if not random_weights:
             raise CheckpointError(
                 f"{name_or_path}: no checkpoint is given, and without one there is nothing "
-                f"learnt to predict with; name one, such as checkpoint=path/to/ckpt-51"
+                f"learnt to predict with; name one (--checkpoint path/to/ckpt-51, or checkpoint=... "
+                f"in Python)"
             )
         return DeepmacPredictor(build())
     weights = open_weights(checkpoint)
