@@ -24,7 +24,7 @@ def dump_line(value: Any) -> bytes:
 
 
 def load_line(line: bytes) -> Any:
-    """The inverse of `dump_line`."""
+    """The inverse of `dump_line` and `dump_document`."""
     try:
         return orjson.loads(line)
     except orjson.JSONDecodeError:
@@ -33,7 +33,12 @@ def load_line(line: bytes) -> Any:
 
 def dump_document(value: Any) -> bytes:
     """JSON for people and programs: sorted keys, indented."""
-    return orjson.dumps(
-        value,
-        option=orjson.OPT_SORT_KEYS | orjson.OPT_INDENT_2 | orjson.OPT_APPEND_NEWLINE,
-    )
+    try:
+        return orjson.dumps(
+            value,
+            option=orjson.OPT_SORT_KEYS
+            | orjson.OPT_INDENT_2
+            | orjson.OPT_APPEND_NEWLINE,
+        )
+    except TypeError:  # a path that is no Unicode, say
+        return json.dumps(value, sort_keys=True, indent=2).encode() + b"\n"

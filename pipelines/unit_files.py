@@ -6,10 +6,8 @@ import time
 from collections.abc import Mapping
 from typing import Any
 
-import orjson
-
 import deepmac
-from pipelines.json_lines import dump_document
+from pipelines.json_lines import dump_document, load_line
 from pipelines.storage import LocalOutput
 
 JOB = "job.json"  # which job this is, and its plan
@@ -33,8 +31,8 @@ def read_json(output: LocalOutput, name: str) -> Any:
     """The value in a JSON file; None if there is no such file, or something else in it."""
     data = output.read(name)
     try:
-        return None if data is None else orjson.loads(data)
-    except orjson.JSONDecodeError:
+        return None if data is None else load_line(data)
+    except ValueError:
         return None
 
 

@@ -7,10 +7,8 @@ import json
 from collections.abc import Callable, Mapping
 from typing import Any
 
-import orjson
-
 from deepmac.errors import OptionError
-from pipelines.json_lines import dump_document, dump_line
+from pipelines.json_lines import dump_document, dump_line, load_line
 from pipelines.storage import LocalOutput
 from pipelines.unit_files import COMMITS, JOB, PLAN, commit_name, plan_name, read_json
 
@@ -61,7 +59,7 @@ class Header:
         return hashlib.sha256(dump_line(identity)).hexdigest()
 
     def as_json(self) -> dict[str, Any]:
-        return orjson.loads(dump_line(dataclasses.asdict(self)))
+        return load_line(dump_line(dataclasses.asdict(self)))
 
 
 @dataclasses.dataclass(frozen=True)

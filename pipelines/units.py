@@ -14,6 +14,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import deepmac
+from deepmac.data.paths import printable
 from deepmac.errors import DataError
 from pipelines.json_lines import dump_document, dump_line
 from pipelines.progress import Progress
@@ -80,7 +81,7 @@ def run_units(
     plan: Callable[[PlanWriter], dict[str, Any] | None],
     work: Callable[[dict[str, Any]], UnitWork],
     options: Mapping[str, Any],
-    inputs: Mapping[str, Any] | None = None,
+    inputs: Mapping[str, str] | None = None,
     beam_args: Sequence[str] = (),
     job_options: type | None = None,
     verbose: bool = False,
@@ -98,7 +99,7 @@ def run_units(
         work: makes the picklable work from those facts.
         options: JSON values that, with the package version, decide the bytes of the output. Name
             them as the command line does; contents of input files enter as their digests.
-        inputs: where the input lies. May not change between runs either, but is no part of the
+        inputs: paths of the input. They may not change between runs either, but is no part of the
             output's identity.
         beam_args: flags of Beam.
         job_options: the dataclass of the job's own options; a misspelt one may be meant by a flag.
@@ -119,7 +120,8 @@ def run_units(
         launch.stop_at_once(lambda: "no unit was being done"),
     ):
         output.remove_temporaries()
-        header = Header(job, deepmac.__version__, dict(options), dict(inputs or {}))
+        paths = {name: printable(path) for name, path in (inputs or {}).items()}
+        header = Header(job, deepmac.__version__, dict(options), paths)
         planned = plan_or_resume(output, header, plan)
         unit_work = work(planned.context)
         pending = pending_units(output, planned, header.digest)

@@ -16,11 +16,12 @@ from deepmac.categories import Category
 from deepmac.data.failures import Failure, Unusable
 from deepmac.data.ids import id_from_text
 from deepmac.data.json_stream import stream_members
+from deepmac.data.paths import can_name_a_file
 from deepmac.data.splits import Split
 from deepmac.errors import DataError, OptionError, one_of
 from deepmac.instances import RLE, AnnotationId, Box, ImageId, Instance
 from deepmac.masks import rle_area, rle_from_segmentation
-from deepmac.text import short
+from deepmac.text import is_unicode, short
 
 LISTS = ("images", "annotations", "categories")
 OUT_OF_BOUNDS = ("clip", "drop")
@@ -30,9 +31,9 @@ _ANNOTATION_KEYS = (
     "id", "image_id", "category_id", "bbox", "area", "iscrowd", "segmentation",
 )  # fmt: skip
 
-Kind = Literal["images", "annotations", "categories"]
 _LARGEST_AREA = float(np.finfo(np.float32).max)  # that records can hold
 
+Kind = Literal["images", "annotations", "categories"]
 
 
 def stream_dataset(path: str) -> Iterator[tuple[Kind, int, Any]]:
@@ -79,8 +80,8 @@ def read_categories(entries: Iterable[Any], where: str) -> tuple[Category, ...]:
         if number is None:
             given = short(entry.get("id"))
             raise DataError(f"{place}: its id is {given}, not a whole number")
-        if not isinstance(name, str) or not name.strip():
-            raise DataError(f"{place}: its name is {name!r}, not a text")
+        if not isinstance(name, str) or not name.strip() or not is_unicode(name):
+            raise DataError(f"{place}: its name is {short(name)}, not a text")
         categories.append(Category(number, name.strip()))
     if not categories:
         raise DataError(f"{where}: the list of categories is empty")
@@ -101,7 +102,7 @@ def image_id_of(value: Any) -> ImageId:
     """
     if (number := _whole(value)) is not None:
         return number
-    if isinstance(value, str) and value:
+    if isinstance(value, str) and value and is_unicode(value):
         return id_from_text(value)
     raise Unusable(
         "id_malformed", f"an image id must be a number or text, not {short(value)}"
@@ -127,6 +128,10 @@ def read_image_entry(image_id: ImageId, entry: Mapping[str, Any]) -> ImageEntry:
     file_name = entry.get("file_name")
     if not isinstance(file_name, str) or not file_name:
         raise Unusable("file_name_malformed", f"file_name is {short(file_name)}")
+    if not can_name_a_file(file_name):
+        raise Unusable(
+            "file_name_malformed", f"no file can have the name {short(file_name)}"
+        )
     sides = [entry.get("height"), entry.get("width")]
     height, width = map(_whole, sides)
     for given, side in zip(sides, (height, width), strict=True):
@@ -311,7 +316,10 @@ def _area(
 
 
 def failure_of(
-    image_id: ImageId | None, annotation_id: AnnotationId | None, stage: str, error: Unusable
+    image_id: ImageId | None,
+    annotation_id: AnnotationId | None,
+    stage: str,
+    error: Unusable,
 ) -> Failure:
     """The failure that an error amounts to."""
     cause = error.__cause__ or error

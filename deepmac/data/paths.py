@@ -29,4 +29,15 @@ def require_local(path: str) -> str:
 
 def printable(path: str | bytes) -> str:
     """A path as text that can be printed and stored, whatever bytes its name holds."""
+    if isinstance(path, str) and not can_name_a_file(path):
+        return path.encode("utf-8", "backslashreplace").decode()
     return os.fsencode(path).decode("utf-8", "backslashreplace")
+
+
+def can_name_a_file(text: str) -> bool:
+    """Whether the file system has bytes for a text; it may have them for what is no UTF-8."""
+    try:
+        os.fsencode(text)
+    except UnicodeEncodeError:
+        return False
+    return True

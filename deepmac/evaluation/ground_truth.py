@@ -19,7 +19,7 @@ from deepmac.evaluation.columns import (
 from deepmac.evaluation.parameters import Parameters, Scope, sorted_ids
 from deepmac.evaluation.run_lengths import rle_areas
 from deepmac.evaluation.segmentations import check_segmentations, to_rles
-from deepmac.text import short
+from deepmac.text import is_unicode, short
 
 
 @dataclasses.dataclass(frozen=True, slots=True, eq=False)
@@ -92,7 +92,7 @@ def read_scope(dataset: Any, parameters: Parameters, where: str) -> Scope:
         image_ids=ids,
         image_sizes=_image_sizes([last[i] for i in ids], parameters, where),
         category_ids=sorted_ids(_hashable(category_ids, where), f"{where}: category"),
-        category_names={c["id"]: str(c.get("name", c["id"])) for c in categories},
+        category_names=_category_names(categories, where),
     )
 
 
@@ -299,7 +299,22 @@ def _hashable(ids: Sequence[Any], where: str) -> Sequence[Any]:
     for value in ids:
         if not isinstance(value, int | float | str):
             raise DataError(f"{where}: {short(value)} is not an id")
+        if isinstance(value, str) and not is_unicode(value):
+            raise DataError(f"{where}: id {short(value)} is not Unicode text")
     return ids
+
+
+def _category_names(
+    categories: Sequence[Mapping[str, Any]], where: str
+) -> dict[Any, str]:
+    names = {c["id"]: str(c.get("name", c["id"])) for c in categories}
+    for category_id, name in names.items():
+        if not is_unicode(name):
+            raise DataError(
+                f"{where}: the name of category {short(category_id)} is {short(name)}, not "
+                f"Unicode text"
+            )
+    return names
 
 
 def _image_sizes(

@@ -71,6 +71,8 @@ IMAGES = {  # an image is lost: change, stage, reason, words of the message
     "size negative": (first_image(width=-32), "entry", "size_malformed", "[24, -32]"),
     "name missing": (lambda d: d.images[0].pop("file_name"), "entry", "file_name_malformed", "None"),
     "name with a null": (first_image(file_name="a\0b"), "image", "image_unreadable", "null"),
+    "name of half a pair": (first_image(file_name="a\ud800.jpg"), "entry", "file_name_malformed", "'a\\ud800.jpg'"),
+    "id with half a pair": (first_image(id="a\ud800"), "entry", "id_malformed", "not 'a\\ud800'"),
     "name of a folder": (first_image(file_name="."), "image", "image_unreadable", "Is a directory"),
     "id missing": (lambda d: d.images[0].pop("id"), "entry", "id_malformed", "not None"),
     "id a list": (first_image(id=[1]), "entry", "id_malformed", "not [1]"),
@@ -289,6 +291,18 @@ def test_a_missing_file_whose_name_is_no_unicode_is_a_dead_letter(build):
     assert "gr\\xfc.jpg" in letter["message"]
 
 
+def test_a_folder_of_images_may_have_a_name_that_is_no_unicode(tmp_path):
+    data = SmallDataset(tmp_path / "data").write()
+    images = tmp_path / os.fsdecode(b"im\xffages")
+    (data.folder / "images").rename(images)
+    flags = [data.flags[0], f"--images={images}", f"--out={tmp_path}/out"]
+    assert main([*flags, "--num_shards=2"]) == 0
+    assert main([*flags, "--num_shards=2"]) == 0
+    job = json.loads((tmp_path / "out" / "job.json").read_text())
+    assert job["inputs"]["images"] == f"{tmp_path}/im\\xffages"
+    assert len(records(tmp_path / "out")) == 12
+
+
 def test_a_name_found_twice_is_a_dead_letter(tmp_path, capsys):
     data = SmallDataset(tmp_path / "data").write()
     more = tmp_path / "data" / "more"
@@ -352,6 +366,10 @@ WHOLE = {  # change, flags, words
     ),
     "category without name": (
         [lambda d: d.categories.append({"id": 3})], [], "category 3 of the list: its name is None",
+    ),
+    "category with half a pair": (
+        [lambda d: d.categories.append({"id": 3, "name": "a\ud800"})], [],
+        "category 3 of the list: its name is 'a\\ud800', not a text",
     ),
     "no images": ([lambda d: d.images.clear()], [], "the list of images is empty"),
     "ids that do not join": (

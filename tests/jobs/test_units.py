@@ -77,13 +77,13 @@ def plan(writer):
     return {"limit": NUM_ITEMS}
 
 
-def run(out, *, broken="", plan=plan, version=1, **options):
+def run(out, *, broken="", plan=plan, version=1, name="", **options):
     totals = run_units(
         str(out),
         job="double",
         plan=plan,
         work=lambda context: Doubling(broken),
-        options={"version": version},
+        options={"version": version, "name": name},
         **options,
     )
     finish(str(out), {"counts": totals.counts, "context": totals.context})
@@ -315,6 +315,24 @@ def test_a_disk_that_is_full_for_the_launcher_is_one_line_too(
         with pytest.raises(DataError, match=f"{tmp_path}: No space left on device"):
             run(tmp_path)
     assert run(tmp_path).counts["images_in"] == NUM_ITEMS
+
+
+def test_what_json_can_hardly_hold_is_kept_and_counts_as_done(
+    tmp_path, inline, monkeypatch
+):
+    process = Doubling.process
+
+    def process_and_tell(self, unit, out):
+        report = process(self, unit, out)
+        report.details |= {"name": "half a pair: \ud800", "number": 2**80}
+        return report
+
+    monkeypatch.setattr(Doubling, "process", process_and_tell)
+    path = {"images": os.fsdecode(b"/im\xffages")}
+    assert run(tmp_path, inputs=path, name="\ud800").num_resumed == 0
+    assert run(tmp_path, inputs=path, name="\ud800").num_resumed == NUM_UNITS
+    record = json.loads((tmp_path / "units" / "u1.json").read_bytes())
+    assert record["details"]["number"] == 2**80
 
 
 def test_a_bug_keeps_its_traceback(tmp_path):

@@ -122,6 +122,9 @@ TRUTHS = {
     "a number": (3, "holds 3, not a COCO data set"),
     "no categories": ({"images": [], "annotations": []}, "it has no 'categories' but 'images', 'annotations'"),
     "nothing at all": ({}, "it has no 'images' but nothing"),
+    "category name with half a pair": ({"images": [], "annotations": [], "categories": [{"id": 1, "name": "\ud800"}]}, r"the name of category 1 is '\\ud800', not Unicode"),
+    "category id with half a pair": ({"images": [], "annotations": [], "categories": [{"id": "\ud800"}]}, r"id '\\ud800' is not Unicode"),
+    "image id with half a pair": ({"images": [{"id": "\ud800", "height": 1, "width": 1}], "annotations": [], "categories": []}, r"id '\\ud800' is not Unicode"),
     "images in an object": ({"images": {}, "annotations": [], "categories": []}, "'images' is {}, not a list"),
 }  # fmt: skip
 

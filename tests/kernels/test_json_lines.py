@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pipelines.json_lines import dump_line, load_line
+from pipelines.json_lines import dump_document, dump_line, load_line
 
 VALUES = st.recursive(
     st.none()
@@ -35,6 +35,11 @@ def test_values_come_back(value):
 )
 def test_what_other_json_cannot_hold_comes_back(value):
     assert load_line(dump_line(value)) == value
+
+
+@pytest.mark.parametrize("value", ["gr\udcfc", 2**80, None, {"a": [None, "\ud800"]}])
+def test_documents_hold_it_too(value):
+    assert load_line(dump_document(value)) == value
 
 
 def test_the_order_of_keys_does_not_matter():
