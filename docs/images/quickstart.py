@@ -1,4 +1,4 @@
-"""Makes quickstart.png, the picture of the README, from the pictures of a quickstart.
+"""Makes quickstart.jpg, the picture of the README, from the pictures of a quickstart.
 
 deepmac quickstart --out quickstart
 python docs/images/quickstart.py --pictures quickstart/pictures
@@ -17,7 +17,7 @@ SIDE, GAP, HEADING = 300, 10, 34  # pixels
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--pictures", type=Path, required=True)
-    parser.add_argument("--out", type=Path, default=Path(__file__).with_suffix(".png"))
+    parser.add_argument("--out", type=Path, default=Path(__file__).with_suffix(".jpg"))
     options = parser.parse_args()
     width = len(COLUMNS) * (SIDE + GAP) - GAP
     sheet = Image.new("RGB", (width, HEADING + len(ROWS) * (SIDE + GAP) - GAP), "white")
@@ -30,8 +30,7 @@ def main() -> None:
             picture = Image.open(options.pictures / f"{stem}-{name}.png")
             small = picture.resize((SIDE, SIDE), Image.Resampling.LANCZOS)
             sheet.paste(small, (left, HEADING + row * (SIDE + GAP)))
-    # 256 colours take a quarter of the bytes; dots to mix them would show as grain.
-    sheet.quantize(256).save(options.out, optimize=True)
+    sheet.save(options.out, quality=90)
     print(f"{options.out}: {options.out.stat().st_size / 1000:.0f} kB")
 
 
