@@ -9,9 +9,6 @@ from collections.abc import Iterator, Mapping, Set
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
-from deepmac.boxes import to_xywh
 from deepmac.data.assemble import Assembler, Assembly
 from deepmac.data.coco import InstanceReader
 from deepmac.data.failures import Failure
@@ -206,20 +203,12 @@ def _with_checked_boxes(
 ) -> Example:
     if reader is None:
         return dataclasses.replace(example, instances=())
-    annotations = [
-        {
-            "id": instance.annotation_id,
-            "category_id": instance.category_id,
-            "bbox": to_xywh(np.array(instance.box)).tolist(),
-            "area": instance.area,
-            "iscrowd": int(instance.is_crowd),
-        }
-        for instance in example.instances
-    ]
     if not reader.category_ids:
         known = frozenset(i.category_id for i in example.instances)
         reader = dataclasses.replace(reader, category_ids=known)
-    read = reader.read(example.image_id, example.height, example.width, annotations)
+    height, width = example.height, example.width
+    read = reader.check(example.image_id, height, width, example.instances)
+    into.counts["annotations_in"] += len(example.instances)
     into.counts.update(read.counts)
     into.failures.extend(read.failures)
     return dataclasses.replace(example, instances=tuple(read.instances))

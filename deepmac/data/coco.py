@@ -223,6 +223,32 @@ class InstanceReader:
             )
         return result
 
+    def check(
+        self, image_id: ImageId, height: int, width: int, instances: Iterable[Instance]
+    ) -> ReadInstances:
+        """As `read`, of what has been read before, from records say; masks are left alone."""
+        result = ReadInstances()
+        for instance in instances:
+            annotation_id = instance.annotation_id
+            stage = "annotation"
+            try:
+                if instance.category_id not in self.category_ids:
+                    raise _unknown_category(instance.category_id)
+                stage = "box"
+                if not all(map(math.isfinite, instance.box)):
+                    raise Unusable("box_malformed", f"box {instance.box} is not finite")
+                name = f"box {instance.box} (ymin, xmin, ymax, xmax)"
+                box = self._inside(instance.box, name, height, width, result.counts)
+            except Unusable as e:
+                result.counts["annotations_failed"] += 1
+                result.failures.append(failure_of(image_id, annotation_id, stage, e))
+                continue
+            result.counts["instances_out"] += 1
+            result.counts["crowds"] += instance.is_crowd
+            result.counts["annotations_without_id"] += annotation_id is None
+            result.instances.append(dataclasses.replace(instance, box=box))
+        return result
+
     def _category(self, annotation: Any) -> int:
         if not isinstance(annotation, Mapping):
             raise Unusable(
@@ -231,7 +257,7 @@ class InstanceReader:
         given = annotation.get("category_id")
         category_id = _whole(given)
         if category_id is None or category_id not in self.category_ids:
-            raise Unusable("category_unknown", f"no category has the id {short(given)}")
+            raise _unknown_category(given)
         return category_id
 
     def _box(
@@ -249,19 +275,34 @@ class InstanceReader:
                 f"bbox must be four finite numbers x, y, width, height, not {short(bbox_xywh)}",
             )
         x, y, box_width, box_height = map(float, bbox_xywh)
-        right, bottom = x + box_width, y + box_height
+        name = f"bbox {bbox_xywh}"
         if box_width <= 0 or box_height <= 0:
-            raise Unusable("box_empty", f"bbox {bbox_xywh} has no area")
-        where = f"bbox {bbox_xywh} in an image of {height} x {width} (height x width) pixels"
+            raise Unusable("box_empty", f"{name} has no area")
+        box = (y, x, y + box_height, x + box_width)
+        return self._inside(box, name, height, width, counts)
+
+    def _inside(
+        self,
+        box: Box,
+        name: str,
+        height: int,
+        width: int,
+        counts: collections.Counter[str],
+    ) -> Box:
+        """The part of a box that lies inside the image; `name` is for error sentences."""
+        y, x, bottom, right = box
+        if bottom <= y or right <= x:
+            raise Unusable("box_empty", f"{name} has no area")
+        where = f"{name} in an image of {height} x {width} (height x width) pixels"
         if self.out_of_bounds == "drop":
             if right > width or bottom > height:
                 raise Unusable("box_out_of_bounds", where)
-            return (y, x, bottom, right)
+            return box
         top, left = max(y, 0.0), max(x, 0.0)
         low, far = min(bottom, float(height)), min(right, float(width))
         if low <= top or far <= left:
             raise Unusable("box_outside", where)
-        counts["boxes_clipped"] += (top, left, low, far) != (y, x, bottom, right)
+        counts["boxes_clipped"] += (top, left, low, far) != box
         return (top, left, low, far)
 
     def _mask(
@@ -296,6 +337,10 @@ def annotation_id_of(annotation: Any) -> AnnotationId | None:
         return image_id_of(annotation.get("id"))
     except Unusable:
         return None
+
+
+def _unknown_category(given: Any) -> Unusable:
+    return Unusable("category_unknown", f"no category has the id {short(given)}")
 
 
 def _is_crowd(value: Any) -> bool:

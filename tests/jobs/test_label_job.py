@@ -207,7 +207,10 @@ def test_records_give_the_same_masks_as_their_annotations(dataset, tmp_path):
         return {row["annotation_id"]: [row[k] for k in keys] for row in rows_of(folder)}
 
     assert masks(out) == masks(direct)
-    assert counts_of(out)["crowds"] == 1
+    counts = counts_of(out)
+    assert counts["crowds"] == 1
+    assert counts["annotations_in"] == 14 == counts["masks_out"] + counts["crowds"]
+    assert "boxes_clipped" not in counts
 
 
 def test_detections_on_records_do_without_their_boxes(dataset, tmp_path, detector):
