@@ -272,6 +272,11 @@ def _identity(options: Options, predictor: CheckedPredictor) -> dict[str, Any]:
         "reference_quirks": options.reference_quirks,
         "max_pixels": options.max_pixels,
     }
+    # A predictor of the user's own may not tell by its fingerprint what it was given.
+    if options.set:
+        identity["set"] = list(options.set)
+    if options.accept:
+        identity["accept"] = sorted(options.accept)
     if options.boxes == "detect":
         identity["min_score"] = options.min_score
         identity["max_detections"] = options.max_detections

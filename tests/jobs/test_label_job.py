@@ -288,6 +288,19 @@ def test_a_finished_job_is_left_alone_and_other_options_are_refused(
     assert contents(out) == before
 
 
+def test_options_of_a_predictor_of_ones_own_are_part_of_the_job(
+    dataset, tmp_path, detector, capsys
+):
+    out, model = tmp_path / "out", detector.replace(":make", ":chosen")
+    assert label(dataset, out, "--set=size=3", model=model) == 0
+    assert label(dataset, out, "--set=size=4", model=model) == 2
+    said = capsys.readouterr().err
+    assert 'was begun with set = ["size=3"], now it is ["size=4"]' in said
+    assert label(dataset, out, "--set=size=3", "--accept=head", model=model) == 2
+    said = capsys.readouterr().err
+    assert 'was begun with accept = null, now it is ["head"]' in said
+
+
 def test_only_missing_units_are_done_again(dataset, tmp_path):
     out = tmp_path / "out"
     assert label(dataset, out, "--unit_images=2") == 0
@@ -404,6 +417,9 @@ DETECTOR = textwrap.dedent("""
                 for b in boxes
             ]
         return predict
+
+    def chosen(overrides=(), accept=()):
+        return make()
 
     def broken(checkpoint=None):
         def predict(images, boxes):
