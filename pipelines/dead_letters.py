@@ -1,6 +1,7 @@
 """Elements that failed: kept with stage and reason, counted at the end of the job."""
 
 import dataclasses
+from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
 from rich.console import Console
@@ -12,7 +13,9 @@ if TYPE_CHECKING:
     from pipelines.units import Totals
 
 TOO_MANY_FAILED = 3
-"""Exit status of a job that finished with more failed images than `--max_failed_fraction`."""
+"""Exit status of a job that finished, with too many failures to be a success."""
+
+_IMAGES = ("images_in", "images_out", "images_failed")
 
 
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
@@ -57,29 +60,43 @@ def conclude(
 
     Args:
         totals: of the job.
-        max_failed_fraction: of the images; more than that is a failure of the job.
+        max_failed_fraction: of the images; more than that is a failure of the job. That no
+            annotation could be used is one too.
         out: the output directory, named in the last line.
         console: where to print; default standard output.
     """
-    console = console or Console(highlight=False, soft_wrap=True)
+    console = console or Console(highlight=False, soft_wrap=True, markup=False)
     if totals.reasons:
         console.print(_table(totals.reasons))
     counts = totals.counts
-    total, failed = counts.get("images_in", 0), counts.get("images_failed", 0)
+    total, num_out, failed = (counts.get(name, 0) for name in _IMAGES)
     console.print(
-        f"{total} images in, {counts.get('images_out', 0)} out, {failed} failed; "
+        f"{total} images in, {num_out} out, {failed} failed; "
         f"{len(totals.units)} units ({totals.num_resumed} done before), "
-        f"{totals.seconds:.1f} s: {out}",
-        markup=False,
+        f"{totals.seconds:.1f} s: {out}"
     )
+    others = [name for name in counts if name not in _IMAGES and counts[name]]
+    if others:
+        said = (f"{counts[name]} {name.replace('_', ' ')}" for name in others)
+        console.print(", ".join(said))
     if total and failed / total > max_failed_fraction:
-        console.print(
+        problem = (
             f"{failed / total:.1%} of the images failed, more than "
-            f"--max_failed_fraction={max_failed_fraction:g}; see {out}/dead_letters.jsonl",
-            markup=False,
+            f"--max_failed_fraction={max_failed_fraction:g}"
         )
-        return TOO_MANY_FAILED
-    return 0
+    elif counts.get("annotations_failed") and not _num_instances(counts):
+        problem = (
+            f"none of the {counts['annotations_failed']} annotations could be used"
+        )
+    else:
+        return 0
+    console.print(f"{problem}; see {out}/dead_letters.jsonl")
+    return TOO_MANY_FAILED
+
+
+def _num_instances(counts: Mapping[str, int]) -> int:
+    """Instances of `build` or masks of `label` that came out."""
+    return counts.get("instances_out", 0) + counts.get("masks_out", 0)
 
 
 def _table(reasons: dict[tuple[str, str], int]) -> Table:
