@@ -24,6 +24,7 @@ from pipelines.build_plan import NoWriter, plan_build
 from pipelines.dead_letters import DeadLetter, conclude
 from pipelines.preflight import Problems, check_fraction, check_output, check_readable
 from pipelines.shards import ShardWriter, shard_names
+from pipelines.storage import hold_output
 from pipelines.units import PlanWriter, Totals, Unit, UnitReport, finish, run_units
 
 
@@ -66,6 +67,9 @@ class Options:
 
 def execute(options: Options, beam_args: list[str]) -> int:
     """Builds the records; returns the exit status."""
+    from pipelines import launch  # Beam takes its time to load, and --help needs none
+
+    beam_options = launch.parse_beam_args(beam_args, Options)
     units = _check(options)
     identity = _identity(options)
 
@@ -75,18 +79,18 @@ def execute(options: Options, beam_args: list[str]) -> int:
                 options.annotations, options.images, options.split, units, writer
             )
 
-    totals = run_units(
-        options.out,
-        job="build",
-        plan=plan,
-        work=lambda context: _work(options, context),
-        options=identity,
-        inputs={"images": str(Path(options.images).absolute())},
-        beam_args=beam_args,
-        job_options=Options,
-        verbose=options.verbose,
-    )
-    finish(options.out, make_manifest(identity, totals))
+    with hold_output(options.out) as output:
+        totals = run_units(
+            output,
+            job="build",
+            plan=plan,
+            work=lambda context: _work(options, context),
+            options=identity,
+            inputs={"images": str(Path(options.images).absolute())},
+            beam_options=beam_options,
+            verbose=options.verbose,
+        )
+        finish(output, make_manifest(identity, totals))
     return conclude(totals, options.max_failed_fraction, out=options.out)
 
 

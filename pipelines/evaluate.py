@@ -10,7 +10,6 @@ import os
 import sys
 import time
 from collections.abc import Mapping, Sequence
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -24,9 +23,9 @@ from deepmac.evaluation.report import metrics, tables
 from deepmac.evaluation.state import Partial
 from deepmac.evaluation.summary import Evaluation
 from deepmac.terminal import announce
-from pipelines.evaluation_inputs import Task, prepare
+from pipelines.evaluation_inputs import Task, array_files, prepare
 from pipelines.evaluation_units import DirectoryUnits, SpilledUnits, UnitReader, spill
-from pipelines.storage import LocalOutput, open_output
+from pipelines.storage import LocalOutput, hold_output, open_output, refusals_told
 from pipelines.truth_store import write_truths
 from pipelines.unit_files import note_run
 
@@ -120,19 +119,16 @@ def execute(options: Options, beam_args: list[str]) -> int:
     """Evaluates and reports; returns the exit status."""
     started = time.time()
     tasks = prepare(options, beam_args)
-    output = open_output(options.out)
-    with output.exclusive():
-        output.remove_temporaries()
-        output.remove(
-            METRICS
-        )  # of an earlier run, which a failure would leave standing
+    with hold_output(options.out) as output:
+        # Of an earlier run, which a failure would leave standing.
+        output.remove(METRICS)
         with announce("evaluating"):
             evaluations = _evaluate(tasks, output, options, beam_args)
         ids = tasks[0].ground_truth.annotation_ids
         document = metrics(evaluations, tasks[0].groups, ids)
-        output.write(METRICS, _dump(document))
         if options.arrays:
             _write_arrays(options.arrays, evaluations)
+        output.write(METRICS, _dump(document))
         facts = {"options": dataclasses.asdict(options), "beam": list(beam_args)}
         note_run(output, "evaluate", started, facts)
     _print(document, list(evaluations), options.out)
@@ -238,13 +234,11 @@ def _dump(document: Mapping[str, Any]) -> bytes:
 
 
 def _write_arrays(path: str, evaluations: Mapping[str, Evaluation]) -> None:
-    """One file, or with several kinds `NAME-segm.npz` and `NAME-bbox.npz`."""
-    for kind, evaluation in evaluations.items():
+    for kind, file in array_files(path, list(evaluations)).items():
         buffer = io.BytesIO()
-        np.savez_compressed(buffer, **dataclasses.asdict(evaluation.curves))
-        stem = path.removesuffix(".npz")
-        name = path if len(evaluations) == 1 else f"{stem}-{kind}.npz"
-        Path(name).write_bytes(buffer.getvalue())
+        np.savez_compressed(buffer, **dataclasses.asdict(evaluations[kind].curves))
+        with refusals_told(str(file)):
+            open_output(str(file.parent)).write(file.name, buffer.getvalue())
 
 
 def _print(document: Mapping[str, Any], kinds: Sequence[str], out: str) -> None:

@@ -3,7 +3,7 @@
 import collections
 import dataclasses
 import os
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -313,7 +313,19 @@ def _check_arrays(options: "Options") -> None:
         return
     if not options.arrays.endswith(".npz"):
         raise OptionError(f"--arrays: {options.arrays} must end in .npz")
-    check_output(str(Path(options.arrays).absolute().parent))
+    for file in array_files(options.arrays, options.iou_type).values():
+        if file.is_dir():
+            raise OptionError(f"--arrays: {file} is a directory")
+        check_output(str(file.parent))
+
+
+def array_files(path: str, kinds: Iterable[str]) -> dict[str, Path]:
+    """Kind of evaluation -> its file of arrays; of several kinds, `NAME-segm.npz` and so on."""
+    file = Path(path).absolute()
+    several = list(dict.fromkeys(kinds))
+    if len(several) == 1:
+        return {several[0]: file}
+    return {kind: file.with_name(f"{file.stem}-{kind}.npz") for kind in several}
 
 
 def _check_unit_images(options: "Options") -> None:

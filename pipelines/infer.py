@@ -33,6 +33,7 @@ from pipelines.preflight import (
     check_output,
     check_readable,
 )
+from pipelines.storage import hold_output
 from pipelines.units import Totals, finish, run_units
 
 KIND = "predictions"
@@ -120,24 +121,25 @@ class Options:
 def execute(options: Options, beam_args: list[str]) -> int:
     """Labels the images; returns the exit status."""
     # A slip there need not wait for the model to load.
-    launch.parse_beam_args(beam_args, Options)
+    beam_options = launch.parse_beam_args(beam_args, Options)
     identity = _identity(options, _check(options))
-    totals = run_units(
-        options.out,
-        job="label",
-        plan=functools.partial(_plan, options),
-        work=functools.partial(_work, options),
-        options=identity,
-        inputs=_inputs(options),
-        beam_args=beam_args,
-        verbose=options.verbose,
-    )
-    if options.write_coco_results:
-        write_results(options.out, totals)
-    if options.write_annotations and options.annotations is not None:
-        filled = write_annotations(options.out, totals, options.annotations)
-        print(f"annotations.json: {filled.in_words()}")
-    finish(options.out, make_manifest(identity, totals))
+    with hold_output(options.out) as output:
+        totals = run_units(
+            output,
+            job="label",
+            plan=functools.partial(_plan, options),
+            work=functools.partial(_work, options),
+            options=identity,
+            inputs=_inputs(options),
+            beam_options=beam_options,
+            verbose=options.verbose,
+        )
+        if options.write_coco_results:
+            write_results(output, totals)
+        if options.write_annotations and options.annotations is not None:
+            filled = write_annotations(output, totals, options.annotations)
+            print(f"annotations.json: {filled.in_words()}")
+        finish(output, make_manifest(identity, totals))
     return conclude(totals, options.max_failed_fraction, out=options.out)
 
 

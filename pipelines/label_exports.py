@@ -10,16 +10,15 @@ from deepmac.data.coco import annotation_id_of
 from deepmac.data.json_stream import stream_members
 from deepmac.masks import rle_area
 from pipelines.json_lines import load_line
-from pipelines.storage import LocalOutput, open_output
+from pipelines.storage import LocalOutput
 from pipelines.units import Totals
 
 RESULTS, ANNOTATIONS = "predictions.json", "annotations.json"
 _RESULT_KEYS = ("image_id", "category_id", "segmentation", "score")
 
 
-def write_results(out: str, totals: Totals) -> None:
+def write_results(output: LocalOutput, totals: Totals) -> None:
     """Writes `predictions.json`, a COCO results file: one list, the standard keys alone."""
-    output = open_output(out)
     with output.new_file(RESULTS) as file:
         start = "[\n"
         for row in _rows(output, totals):
@@ -55,7 +54,7 @@ class Filled:
         return ", ".join(f"{n} {text}" for n, text in parts if n or text == parts[0][1])
 
 
-def write_annotations(out: str, totals: Totals, annotations: str) -> Filled:
+def write_annotations(output: LocalOutput, totals: Totals, annotations: str) -> Filled:
     """Writes `annotations.json`: the input data set with its missing masks filled in.
 
     An annotation whose `segmentation` is missing or empty gets that of its box, as compressed run
@@ -64,7 +63,6 @@ def write_annotations(out: str, totals: Totals, annotations: str) -> Filled:
 
     Holds the run lengths of all masks in memory, some 500 bytes each.
     """
-    output = open_output(out)
     masks = {row["annotation_id"]: row["segmentation"] for row in _rows(output, totals)}
     masks.pop(None, None)  # boxes without an id cannot be found again
     count = Filled()

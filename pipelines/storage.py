@@ -15,19 +15,44 @@ import shutil
 from collections.abc import Iterator
 from pathlib import Path
 
-from deepmac.data.paths import require_local
+from deepmac.data.paths import printable, require_local
 from deepmac.errors import DataError
 
 _TEMPORARY = ".unfinished-"
 
 
 @contextlib.contextmanager
-def full_disks_told(path: str) -> Iterator[None]:
-    """Turns what the file system refuses, in whatever step, into one DataError."""
+def refusals_told(path: str) -> Iterator[None]:
+    """Turns what the file system refuses, such as a full disk, into one DataError.
+
+    Args:
+        path: what is being written; named where the error itself names no file.
+    """
     try:
         yield
+    except BrokenPipeError:  # nobody reads what is printed: no matter of files
+        raise
     except OSError as e:
-        raise DataError(f"{path}: {e.strerror or e}") from e
+        place = printable(e.filename) if isinstance(e.filename, str | bytes) else path
+        raise DataError(
+            f"{place}: {e.strerror or e}; put that right and run the same command again"
+        ) from e
+
+
+@contextlib.contextmanager
+def hold_output(path: str) -> Iterator["LocalOutput"]:
+    """The output directory of a job, for one launcher until the block ends.
+
+    What an earlier run left unfinished is removed.
+
+    Raises:
+        DataError: from `open_output`; another launcher holds the directory; or the file system
+            refuses something in the block.
+    """
+    output = open_output(path)
+    with refusals_told(path), output.exclusive():
+        output.remove_temporaries()
+        yield output
 
 
 def open_output(path: str) -> "LocalOutput":

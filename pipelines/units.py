@@ -10,15 +10,15 @@ where it was, by the same command. No Beam in here: `pipelines.launch` is the on
 import collections
 import dataclasses
 import time
-from collections.abc import Callable, Mapping, Sequence
-from typing import Any
+from collections.abc import Callable, Mapping
+from typing import TYPE_CHECKING, Any
 
 import deepmac
 from deepmac.data.paths import printable
 from deepmac.errors import DataError
 from pipelines.json_lines import dump_document, dump_line
 from pipelines.progress import Progress
-from pipelines.storage import LocalOutput, full_disks_told, open_output
+from pipelines.storage import LocalOutput
 from pipelines.unit_files import (
     DEAD_LETTERS,
     MANIFEST,
@@ -29,6 +29,9 @@ from pipelines.unit_files import (
 )
 from pipelines.unit_plan import Header, Plan, PlanWriter, pending_units, plan_or_resume
 from pipelines.unit_task import Task, Unit, UnitReport, UnitWork
+
+if TYPE_CHECKING:
+    from apache_beam.options.pipeline_options import PipelineOptions
 
 __all__ = [
     "PlanWriter",
@@ -75,24 +78,23 @@ class Totals:
 
 
 def run_units(
-    out: str,
+    output: LocalOutput,
     *,
     job: str,
     plan: Callable[[PlanWriter], dict[str, Any] | None],
     work: Callable[[dict[str, Any]], UnitWork],
     options: Mapping[str, Any],
     inputs: Mapping[str, str] | None = None,
-    beam_args: Sequence[str] = (),
-    job_options: type | None = None,
+    beam_options: "PipelineOptions",
     verbose: bool = False,
 ) -> Totals:
     """Does the units of a job that are not done yet, and merges all of them.
 
     Writes everything but the manifest: the caller makes that from the totals and hands it to
-    `finish`.
+    `finish`, all while it holds the directory.
 
     Args:
-        out: output directory.
+        output: from `hold_output`.
         job: its name, as in the command line.
         plan: sorts the input into units; returns the facts that the work needs and that only the
             input tells (categories, say), as JSON. Called only when there is no whole plan yet.
@@ -101,25 +103,17 @@ def run_units(
             them as the command line does; contents of input files enter as their digests.
         inputs: paths of the input. They may not change between runs either, but is no part of the
             output's identity.
-        beam_args: flags of Beam.
-        job_options: the dataclass of the job's own options; a misspelt one may be meant by a flag.
+        beam_options: from `launch.parse_beam_args`.
         verbose: let Beam talk.
 
     Raises:
-        OptionError: a Beam flag is wrong, or the directory belongs to a job with other options.
+        OptionError: the directory belongs to a job with other options.
         DataError: from `plan`, or something that stops a unit, such as a full disk.
     """
     from pipelines import launch
 
     started = time.time()
-    beam_options = launch.parse_beam_args(beam_args, job_options)
-    output = open_output(out)
-    with (
-        full_disks_told(out),
-        output.exclusive(),
-        launch.stop_at_once(lambda: "no unit was being done"),
-    ):
-        output.remove_temporaries()
+    with launch.stop_at_once(lambda: "no unit was being done"):
         paths = {name: printable(path) for name, path in (inputs or {}).items()}
         header = Header(job, deepmac.__version__, dict(options), paths)
         planned = plan_or_resume(output, header, plan)
@@ -148,14 +142,12 @@ def run_units(
     return totals
 
 
-def finish(out: str, manifest: Mapping[str, Any]) -> None:
+def finish(output: LocalOutput, manifest: Mapping[str, Any]) -> None:
     """Writes the manifest, whose presence says that the directory is complete."""
-    output = open_output(out)
     data = dump_document(manifest)
-    with full_disks_told(out):
-        if output.read(MANIFEST) != data:
-            output.write(MANIFEST, data)
-        output.remove_folder(PLAN)
+    if output.read(MANIFEST) != data:
+        output.write(MANIFEST, data)
+    output.remove_folder(PLAN)
 
 
 def _merge(output: LocalOutput, planned: Plan, num_done: int, seconds: float) -> Totals:

@@ -12,8 +12,8 @@ import pytest
 from deepmac.errors import DataError, OptionError
 from pipelines import launch
 from pipelines.dead_letters import DeadLetter, conclude
-from pipelines.storage import LocalOutput
-from pipelines.units import PlanWriter, UnitReport, finish, run_units
+from pipelines.storage import LocalOutput, hold_output
+from pipelines.units import PlanWriter, Totals, UnitReport, finish, run_units
 
 NUM_UNITS, NUM_ITEMS = 4, 23
 
@@ -78,15 +78,17 @@ def plan(writer):
 
 
 def run(out, *, broken="", plan=plan, version=1, name="", **options):
-    totals = run_units(
-        str(out),
-        job="double",
-        plan=plan,
-        work=lambda context: Doubling(broken),
-        options={"version": version, "name": name},
-        **options,
-    )
-    finish(str(out), {"counts": totals.counts, "context": totals.context})
+    with hold_output(str(out)) as output:
+        totals = run_units(
+            output,
+            job="double",
+            plan=plan,
+            work=lambda context: Doubling(broken),
+            options={"version": version, "name": name},
+            beam_options=launch.parse_beam_args([]),
+            **options,
+        )
+        finish(output, {"counts": totals.counts, "context": totals.context})
     return totals
 
 
@@ -270,11 +272,12 @@ def test_another_version_and_another_job_are_refused(tmp_path, monkeypatch):
         run(tmp_path)
     with pytest.raises(OptionError, match="was begun with job double, this is triple"):
         run_units(
-            str(tmp_path),
+            LocalOutput(str(tmp_path)),
             job="triple",
             plan=plan,
             work=lambda _: Doubling(),
             options={},
+            beam_options=launch.parse_beam_args([]),
         )
 
 
@@ -404,6 +407,19 @@ def test_too_many_failures_are_status_3(tmp_path, capsys, limit, status):
     assert "23 images in, 19 out, 4 failed; 4 units (0 done before)" in printed
     assert "by_seven" in printed
     assert ("more than --max_failed_fraction" in printed) == (status == 3)
+
+
+def test_losing_every_annotation_is_no_success(capsys):
+    counts = {"images_in": 2, "images_out": 2, "annotations_failed": 5}
+    totals = Totals(
+        context={}, units=(), counts=counts, reasons={}, num_resumed=0, seconds=1.0
+    )
+    assert conclude(totals, 0.01, out="OUT") == 3
+    printed = capsys.readouterr().out
+    assert "5 annotations failed" in printed
+    assert "none of the 5 annotations could be used; see OUT" in printed
+    counts["masks_out"] = 1
+    assert conclude(totals, 0.01, out="OUT") == 0
 
 
 def test_a_directory_that_cannot_be_made_is_named(tmp_path):
