@@ -2,6 +2,7 @@
 
 import contextlib
 import io
+import threading
 from collections.abc import Iterator
 
 import numpy as np
@@ -41,7 +42,7 @@ def decode_rgb(encoded: bytes, max_pixels: int = MAX_PIXELS) -> np.ndarray:
         DataError: not such a file, cut off, or of a pixel format without colours.
         ImageTooLarge: more pixels than `max_pixels`.
     """
-    with _located(), Image.open(io.BytesIO(encoded), formats=FORMATS) as image:
+    with _located(), _open(encoded) as image:
         width, height = image.size
         if width * height > max_pixels:
             raise ImageTooLarge(
@@ -57,6 +58,19 @@ def decode_rgb(encoded: bytes, max_pixels: int = MAX_PIXELS) -> np.ndarray:
         return np.array(image.convert("RGB"))
 
 
+_opening = threading.Lock()
+
+
+def _open(encoded: bytes) -> Image.Image:
+    """Reads the header, whatever size it declares: the caller has a limit of its own."""
+    with _opening:
+        limit, Image.MAX_IMAGE_PIXELS = Image.MAX_IMAGE_PIXELS, None
+        try:
+            return Image.open(io.BytesIO(encoded), formats=FORMATS)
+        finally:
+            Image.MAX_IMAGE_PIXELS = limit
+
+
 @contextlib.contextmanager
 def _located() -> Iterator[None]:
     """Turns what Pillow raises on damaged files into one DataError."""
@@ -64,8 +78,6 @@ def _located() -> Iterator[None]:
         yield
     except DataError:
         raise
-    except Image.DecompressionBombError as e:
-        raise ImageTooLarge(str(e)) from e
     except MemoryError:
         raise
     except Exception as e:  # decoders of damaged files raise almost anything

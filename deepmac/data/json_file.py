@@ -1,10 +1,11 @@
 """Whole JSON files, fast: for what is needed at once and fits into memory."""
 
+import contextlib
 import gzip
 import json
 import zlib
 from collections.abc import Iterator
-from typing import Any
+from typing import Any, BinaryIO, cast
 
 import orjson
 
@@ -12,23 +13,35 @@ from deepmac.data.paths import require_local
 from deepmac.errors import DataError
 
 
-def read_bytes(path: str) -> bytes:
-    """The contents of a file, unpacked if its name ends in `.gz`.
+@contextlib.contextmanager
+def open_packed(path: str) -> Iterator[BinaryIO]:
+    """A file to read; what gzip has packed is unpacked, also where the name does not say so.
 
     Raises:
-        DataError: it cannot be read.
+        DataError: it cannot be opened, or read inside the block.
     """
     require_local(path)
     try:
-        if path.endswith(".gz"):
-            with gzip.open(path, "rb") as file:
-                return file.read()
         with open(path, "rb") as file:
-            return file.read()
+            if path.endswith(".gz") or file.peek(2)[:2] == b"\x1f\x8b":
+                with gzip.GzipFile(fileobj=file) as unpacked:
+                    yield cast(BinaryIO, unpacked)
+            else:
+                yield file
     except (EOFError, zlib.error, gzip.BadGzipFile) as e:
         raise DataError(f"{path}: not a whole gzip file: {e}") from None
     except OSError as e:
         raise DataError(f"{path}: cannot be read: {e.strerror}") from None
+
+
+def read_bytes(path: str) -> bytes:
+    """The contents of a file, unpacked if gzip has packed it.
+
+    Raises:
+        DataError: it cannot be read.
+    """
+    with open_packed(path) as file:
+        return file.read()
 
 
 def read_json(path: str) -> Any:

@@ -5,13 +5,11 @@ Each element is decoded by the standard library's scanner, so numbers are exactl
 """
 
 import codecs
-import gzip
-import io
 import json
-import zlib
 from collections.abc import Iterator
-from typing import Any
+from typing import Any, BinaryIO
 
+from deepmac.data.json_file import open_packed
 from deepmac.errors import DataError
 
 _CHUNK = 1 << 20
@@ -32,13 +30,8 @@ def stream_members(path: str) -> Iterator[tuple[str, int | None, Any]]:
         DataError: the file cannot be read, is not valid JSON (says the line and column), holds no
             object, or the same key twice.
     """
-    try:
-        with gzip.open(path) if path.endswith(".gz") else open(path, "rb") as file:
-            yield from _members(_Text(file, path))
-    except (EOFError, zlib.error, gzip.BadGzipFile) as e:
-        raise DataError(f"{path}: not a whole gzip file: {e}") from None
-    except OSError as e:
-        raise DataError(f"{path}: cannot be read: {e.strerror}") from e
+    with open_packed(path) as file:
+        yield from _members(_Text(file, path))
 
 
 def _members(text: "_Text") -> Iterator[tuple[str, int | None, Any]]:
@@ -84,7 +77,7 @@ def _elements(text: "_Text") -> Iterator[Any]:
 class _Text:
     """The text of a file, of which no more than the current value is held."""
 
-    def __init__(self, file: io.BufferedIOBase, path: str):
+    def __init__(self, file: BinaryIO, path: str):
         self.path = path
         self._file = file
         self._decoder = codecs.getincrementaldecoder("utf-8-sig")()

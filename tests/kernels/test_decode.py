@@ -84,3 +84,15 @@ def test_damage_is_an_error_of_one_line(encoded):
         decode_rgb(encoded)
     assert "\n" not in str(error.value)
     assert "0x" not in str(error.value)
+
+
+def test_the_callers_limit_may_be_above_pillows(monkeypatch):
+    monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 10)
+    file = io.BytesIO()
+    Image.new("L", (30, 20)).save(file, "PNG")
+    assert decode_rgb(file.getvalue(), max_pixels=600).shape == (20, 30, 3)
+    assert Image.MAX_IMAGE_PIXELS == 10
+    with pytest.raises(
+        ImageTooLarge, match="20 x 30 pixels, more than the limit of 599"
+    ):
+        decode_rgb(file.getvalue(), max_pixels=599)

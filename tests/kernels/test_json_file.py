@@ -10,11 +10,12 @@ from deepmac.errors import DataError
 
 
 def write(path, data: bytes) -> str:
-    path.write_bytes(gzip.compress(data) if path.suffix == ".gz" else data)
+    packed = path.suffix == ".gz" or path.stem == "packed"
+    path.write_bytes(gzip.compress(data) if packed else data)
     return str(path)
 
 
-@pytest.mark.parametrize("name", ["a.json", "a.json.gz"])
+@pytest.mark.parametrize("name", ["a.json", "a.json.gz", "packed.json"])
 def test_numbers_come_exactly(tmp_path, name):
     value = read_json(write(tmp_path / name, b"[0.1, 1e22, 9007199254740993, 5e-324]"))
     assert value == [0.1, 1e22, 9007199254740993, 5e-324]
