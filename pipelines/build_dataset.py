@@ -2,7 +2,6 @@
 
 import collections
 import dataclasses
-import hashlib
 import io
 import sys
 from collections.abc import Mapping, Set
@@ -14,8 +13,8 @@ from deepmac.commands import from_options, option, run
 from deepmac.data.assemble import Assembler, Assembly
 from deepmac.data.coco import OUT_OF_BOUNDS, InstanceReader
 from deepmac.data.decode import MAX_PIXELS
-from deepmac.data.directory import KIND, SCHEMA_VERSION
 from deepmac.data.image_source import ImageSource
+from deepmac.data.manifest import RECORDS, file_sha256
 from deepmac.data.records import encode_example
 from deepmac.data.splits import Split, split_name
 from deepmac.errors import OptionError
@@ -161,23 +160,17 @@ def make_manifest(identity: Mapping[str, Any], totals: Totals) -> dict[str, Any]
     """What the directory holds: a function of the input, the options and the package version."""
     context = totals.context
     return {
-        "kind": KIND,
-        "schema": SCHEMA_VERSION,
+        **RECORDS.head(),
         "deepmac": deepmac.__version__,
         "options": dict(identity),
         "split": identity["split"],
         "supervised_category_ids": context["supervised_ids"],
         "categories": [{"id": i, "name": name} for i, name in context["categories"]],
         "counts": totals.counts,
-        "shards": [
-            {
-                "name": unit.data_name,
-                "bytes": unit.data_bytes,
-                "sha256": unit.data_sha256,
-                "images": unit.counts["images_out"],
-                "instances": unit.counts.get("instances_out", 0),
-                "masks": unit.counts.get("masks_kept", 0),
-            }
+        RECORDS.files: [
+            RECORDS.entry(
+                unit.data_name, unit.data_bytes, unit.data_sha256, unit.counts
+            )
             for unit in totals.units
         ],
     }
@@ -215,10 +208,8 @@ def _check(options: Options) -> list[str]:
 
 def _identity(options: Options) -> dict[str, Any]:
     """The options that decide the bytes, with the annotation file as its digest."""
-    with open(options.annotations, "rb") as file:
-        digest = hashlib.file_digest(file, "sha256").hexdigest()
     return {
-        "annotations_sha256": digest,
+        "annotations_sha256": file_sha256(options.annotations),
         "split": split_name(options.split),
         "num_shards": options.num_shards,
         "name": options.name,

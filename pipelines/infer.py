@@ -2,13 +2,10 @@
 
 import dataclasses
 import functools
-import hashlib
 import sys
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
-
-from apache_beam.options.pipeline_options import PipelineOptions
 
 import deepmac
 from deepmac.commands import from_options, option, run
@@ -16,6 +13,7 @@ from deepmac.data.coco import OUT_OF_BOUNDS
 from deepmac.data.decode import MAX_PIXELS
 from deepmac.data.directory import open_records
 from deepmac.data.image_source import ImageSource
+from deepmac.data.manifest import PREDICTIONS, file_sha256
 from deepmac.errors import OptionError
 from deepmac.label import Settings
 from deepmac.paste import THRESHOLD
@@ -35,9 +33,6 @@ from pipelines.preflight import (
 )
 from pipelines.storage import hold_output
 from pipelines.units import Totals, finish, run_units
-
-KIND = "predictions"
-SCHEMA_VERSION = 1
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -155,31 +150,20 @@ def main(argv: list[str] | None = None) -> int:
 def make_manifest(identity: Mapping[str, Any], totals: Totals) -> dict[str, Any]:
     """What the directory holds: a function of the input, the options and the package version."""
     return {
-        "kind": KIND,
-        "schema": SCHEMA_VERSION,
+        **PREDICTIONS.head(),
         "deepmac": deepmac.__version__,
         "options": dict(identity),
         "categories": [
             {"id": i, "name": name} for i, name in totals.context["categories"]
         ],
         "counts": totals.counts,
-        "units": [
-            {
-                "name": unit.data_name,
-                "bytes": unit.data_bytes,
-                "sha256": unit.data_sha256,
-                "images": unit.counts["images_out"],
-                "masks": unit.counts["masks_out"],
-            }
+        PREDICTIONS.files: [
+            PREDICTIONS.entry(
+                unit.data_name, unit.data_bytes, unit.data_sha256, unit.counts
+            )
             for unit in totals.units
         ],
     }
-
-
-def _is_one_process(beam_options: PipelineOptions) -> bool:
-    given = beam_options.get_all_options()
-    is_local = given["runner"].rsplit(".", 1)[-1] == "FnApiRunner"
-    return is_local and given["direct_running_mode"] == "in_memory"
 
 
 def _check(options: Options) -> CheckedPredictor:
@@ -285,15 +269,10 @@ def _identity(options: Options, predictor: CheckedPredictor) -> dict[str, Any]:
     if options.records is not None:
         identity["records_sha256"] = records_digest(open_records(options.records))
     elif options.annotations is not None:
-        identity["annotations_sha256"] = _sha256(options.annotations)
+        identity["annotations_sha256"] = file_sha256(options.annotations)
         identity["out_of_bounds"] = options.out_of_bounds
         identity["unit_images"] = options.unit_images
     return identity
-
-
-def _sha256(path: str) -> str:
-    with open(path, "rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def _inputs(options: Options) -> dict[str, Any]:

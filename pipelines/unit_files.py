@@ -7,14 +7,26 @@ from collections.abc import Mapping
 from typing import Any
 
 import deepmac
+from deepmac.data.manifest import COMMITS, JOB, MANIFEST
 from pipelines.json_lines import dump_document, load_line
 from pipelines.storage import LocalOutput
 
-JOB = "job.json"  # which job this is, and its plan
+__all__ = [
+    "COMMITS",
+    "DEAD_LETTERS",
+    "JOB",
+    "MANIFEST",
+    "PLAN",
+    "RUNS",
+    "commit_name",
+    "note_run",
+    "plan_name",
+    "read_json",
+]
+
 RUNS = "run.json"  # facts of each run
-MANIFEST = "manifest.json"  # what the directory holds; there when it is complete
 DEAD_LETTERS = "dead_letters.jsonl"
-PLAN, COMMITS = "plan", "units"  # folders
+PLAN = "plan"  # folder
 
 
 def plan_name(unit_name: str) -> str:

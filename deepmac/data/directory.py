@@ -7,18 +7,13 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-import orjson
-
 from deepmac.categories import Category
+from deepmac.data.manifest import MANIFEST, RECORDS, unfinished
 from deepmac.data.paths import require_local
 from deepmac.data.records import decode_example
 from deepmac.data.tfrecord import read_frames
 from deepmac.errors import DataError
 from deepmac.instances import Example
-
-MANIFEST = "manifest.json"
-KIND = "records"
-SCHEMA_VERSION = 1
 
 
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
@@ -89,14 +84,10 @@ def open_records(
         DataError: nothing is there, the directory is incomplete, or holds something else.
     """
     require_local(path)
-    manifest_path = Path(path) / MANIFEST
-    if manifest_path.is_file():
-        return _with_manifest(path, _read_manifest(manifest_path))
-    if (Path(path) / "job.json").is_file():
-        raise DataError(
-            f"{path}: no {MANIFEST}, so the job that writes this directory has not finished; the "
-            f"same command goes on from where it was"
-        )
+    if (Path(path) / MANIFEST).is_file():
+        return _with_manifest(path, RECORDS.read(path))
+    if problem := unfinished(path):
+        raise DataError(problem)
     pattern = path
     if os.path.isdir(path):
         pattern = os.path.join(glob.escape(path), "*-of-[0-9][0-9][0-9][0-9][0-9]*")
@@ -118,22 +109,6 @@ def read_records(path: str, *, with_masks: bool = True) -> Iterator[Example]:
     return open_records(path).examples(with_masks=with_masks)
 
 
-def _read_manifest(path: Path) -> dict[str, Any]:
-    try:
-        manifest = orjson.loads(path.read_bytes())
-    except orjson.JSONDecodeError as e:
-        raise DataError(f"{path}: not valid JSON: {e}") from None
-    kind = manifest.get("kind") if isinstance(manifest, dict) else None
-    if kind != KIND:
-        what = f"a directory of {kind}" if kind else "no manifest of ours"
-        raise DataError(f"{path}: this is {what}; records (`deepmac build`) are needed")
-    if manifest.get("schema") != SCHEMA_VERSION:
-        raise DataError(
-            f"{path}: schema {manifest.get('schema')}, this version reads {SCHEMA_VERSION}"
-        )
-    return manifest
-
-
 def _with_manifest(path: str, manifest: dict[str, Any]) -> RecordDirectory:
     shards = tuple(
         Shard(
@@ -142,7 +117,7 @@ def _with_manifest(path: str, manifest: dict[str, Any]) -> RecordDirectory:
             num_bytes=shard["bytes"],
             sha256=shard["sha256"],
         )
-        for shard in manifest["shards"]
+        for shard in manifest[RECORDS.files]
     )
     for shard in shards:
         if not shard.path.is_file():

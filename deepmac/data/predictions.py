@@ -5,12 +5,10 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from deepmac.data.json_file import read_json, read_json_lines
+from deepmac.data.json_file import read_json_lines
+from deepmac.data.manifest import PREDICTIONS
 from deepmac.data.paths import require_local
 from deepmac.errors import DataError
-
-MANIFEST = "manifest.json"
-SCHEMA_VERSION = 1
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -35,27 +33,8 @@ def open_predictions(path: str) -> PredictionDirectory:
         DataError: it is incomplete, or holds something else.
     """
     folder = Path(require_local(path))
-    if not (folder / MANIFEST).is_file():
-        if (folder / "job.json").is_file():
-            raise DataError(
-                f"{path}: no {MANIFEST}, so the job that writes this directory has not finished; "
-                f"the same command goes on from where it was"
-            )
-        raise DataError(
-            f"{path}: no {MANIFEST}, so this is no directory of predictions"
-        )
-    manifest = read_json(str(folder / MANIFEST))
-    kind = manifest.get("kind") if isinstance(manifest, dict) else None
-    if kind != "predictions":
-        what = f"a directory of {kind}" if kind else "no manifest of ours"
-        raise DataError(
-            f"{folder / MANIFEST}: this is {what}; predictions (`deepmac label`) are needed"
-        )
-    if manifest.get("schema") != SCHEMA_VERSION:
-        raise DataError(
-            f"{path}: schema {manifest.get('schema')}, this version reads {SCHEMA_VERSION}"
-        )
-    for unit in manifest["units"]:
+    manifest = PREDICTIONS.read(path)
+    for unit in manifest[PREDICTIONS.files]:
         file = folder / unit["name"]
         size = file.stat().st_size if file.is_file() else None
         if size != unit["bytes"]:
@@ -65,7 +44,7 @@ def open_predictions(path: str) -> PredictionDirectory:
                 else f"has {size} bytes, not {unit['bytes']}"
             )
             raise DataError(f"{file} {what}; run the same label command again")
-    units = tuple(folder / unit["name"] for unit in manifest["units"])
+    units = tuple(folder / unit["name"] for unit in manifest[PREDICTIONS.files])
     return PredictionDirectory(path=path, units=units, manifest=manifest)
 
 

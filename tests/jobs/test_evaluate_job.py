@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 from coco_reference import Case, read_truth, run_reference
 
+from deepmac.data.manifest import PREDICTIONS
 from deepmac.errors import DataError
 from deepmac.evaluation.engine import match_results
 from pipelines.evaluate import Options, execute
@@ -164,8 +165,8 @@ def write_predictions(folder: Path, results: list[dict], num_units: int = 3) -> 
         data = gzip.compress(b"".join(json.dumps(r).encode() + b"\n" for r in rows))
         name = f"predictions-{unit:05d}-of-{num_units:05d}.jsonl.gz"
         (folder / name).write_bytes(data)
-        units.append({"name": name, "bytes": len(data)})
-    manifest = {"kind": "predictions", "schema": 1, "units": units, "counts": {}}
+        units.append(PREDICTIONS.entry(name, len(data), "", {}))
+    manifest = {**PREDICTIONS.head(), "units": units, "counts": {}}
     (folder / "manifest.json").write_text(json.dumps(manifest))
     return folder
 

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 
+from deepmac.data.manifest import PREDICTIONS
 from deepmac.data.predictions import open_predictions, read_unit
 from deepmac.errors import DataError
 
@@ -18,8 +19,9 @@ def folder(tmp_path) -> Path:
     names = [f"predictions-0000{n}-of-00002.jsonl.gz" for n in range(2)]
     for name in names:
         (tmp_path / name).write_bytes(data)
-    units = [{"name": name, "bytes": len(data)} for name in names]
-    change_manifest(tmp_path, kind="predictions", schema=1, units=units)
+    counts = {"images_out": 1, "masks_out": 1}
+    units = [PREDICTIONS.entry(name, len(data), "", counts) for name in names]
+    change_manifest(tmp_path, **PREDICTIONS.head(), units=units, counts={})
     (tmp_path / "job.json").write_text("{}")
     return tmp_path
 
@@ -70,6 +72,17 @@ def test_another_kind_and_another_schema(folder):
     refused(folder, "schema 2, this version reads 1")
     (folder / "manifest.json").write_text("[]")
     refused(folder, "no manifest of ours")
+
+
+def test_a_damaged_manifest(folder):
+    units = json.loads((folder / "manifest.json").read_text())["units"]
+    del units[1]["bytes"]
+    change_manifest(folder, units=units)
+    refused(folder, "damaged, entry 1 of 'units' has no 'bytes'; run the same")
+    change_manifest(folder, units=None)
+    refused(folder, "damaged, its 'units' is no list")
+    (folder / "manifest.json").write_text('{"kind": "predictions", "schema": 1}')
+    refused(folder, "damaged, it has no 'units'")
 
 
 def test_a_missing_and_a_shortened_unit(folder):

@@ -1,0 +1,135 @@
+"""What a directory of records or predictions says of itself, and where it says so."""
+
+import dataclasses
+import hashlib
+import os
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import orjson
+
+from deepmac.errors import DataError
+
+JOB = "job.json"  # which job this is, and its plan
+MANIFEST = "manifest.json"  # what the directory holds; there when it is complete
+COMMITS = "units"  # folder of commit records, one for each unit that is done
+
+
+@dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
+class Kind:
+    """A kind of directory that a job makes.
+
+    Attributes:
+        name: of the kind, in the manifest.
+        schema: version of the manifest.
+        command: that makes such directories.
+        files: the manifest's list of data files.
+        counts: what an entry of that list counts -> its name among the counts of the unit.
+        keys: what else the manifest must have.
+    """
+
+    name: str
+    schema: int
+    command: str
+    files: str
+    counts: Mapping[str, str]
+    keys: tuple[str, ...]
+
+    def head(self) -> dict[str, Any]:
+        """The beginning of a manifest."""
+        return {"kind": self.name, "schema": self.schema}
+
+    def entry(
+        self, name: str, num_bytes: int, sha256: str, counts: Mapping[str, int]
+    ) -> dict[str, Any]:
+        """A data file in the manifest; `counts` are those of its unit."""
+        numbers = {key: counts.get(of_unit, 0) for key, of_unit in self.counts.items()}
+        return {"name": name, "bytes": num_bytes, "sha256": sha256, **numbers}
+
+    def read(self, folder: str) -> dict[str, Any]:
+        """The manifest of a local directory.
+
+        Raises:
+            DataError: the job has not finished, the directory holds something else, or the
+                manifest is damaged.
+        """
+        path = Path(folder) / MANIFEST
+        if not path.is_file():
+            raise DataError(
+                unfinished(folder)
+                or f"{folder}: no {MANIFEST}, so this is no directory of {self.name}"
+            )
+        try:
+            manifest = orjson.loads(path.read_bytes())
+        except orjson.JSONDecodeError as e:
+            raise DataError(f"{path}: not valid JSON: {e}") from None
+        found = manifest.get("kind") if isinstance(manifest, dict) else None
+        if found != self.name:
+            what = f"a directory of {found}" if found else "no manifest of ours"
+            raise DataError(
+                f"{path}: this is {what}; {self.name} (`{self.command}`) are needed"
+            )
+        if manifest.get("schema") != self.schema:
+            raise DataError(
+                f"{path}: schema {manifest.get('schema')}, this version reads {self.schema}"
+            )
+        if missing := self._missing(manifest):
+            raise DataError(
+                f"{path}: damaged, {missing}; run the same `{self.command}` command again"
+            )
+        return manifest
+
+    def _missing(self, manifest: Mapping[str, Any]) -> str | None:
+        """What a manifest lacks, in words."""
+        for key in (self.files, *self.keys):
+            if key not in manifest:
+                return f"it has no '{key}'"
+        if not isinstance(manifest[self.files], list):
+            return f"its '{self.files}' is no list"
+        entry_keys = self.entry("", 0, "", {}).keys()
+        for position, entry in enumerate(manifest[self.files]):
+            for key in entry_keys:
+                if not isinstance(entry, dict) or key not in entry:
+                    return f"entry {position} of '{self.files}' has no '{key}'"
+        return None
+
+
+RECORDS = Kind(
+    name="records",
+    schema=1,
+    command="deepmac build",
+    files="shards",
+    counts={
+        "images": "images_out",
+        "instances": "instances_out",
+        "masks": "masks_kept",
+    },
+    keys=("split", "supervised_category_ids", "categories", "counts"),
+)
+PREDICTIONS = Kind(
+    name="predictions",
+    schema=1,
+    command="deepmac label",
+    files="units",
+    counts={"images": "images_out", "masks": "masks_out"},
+    keys=("counts",),
+)
+OF_JOB = {"build": RECORDS, "label": PREDICTIONS}
+"""Name of a job, as in job.json -> the kind of directory it makes."""
+
+
+def unfinished(folder: str) -> str | None:
+    """Says of a directory without a manifest that its job has not finished, if that is so."""
+    if not (Path(folder) / JOB).is_file():
+        return None
+    return (
+        f"{folder}: no {MANIFEST}, so the job that writes this directory has not finished; the "
+        f"same command goes on from where it was"
+    )
+
+
+def file_sha256(path: str | os.PathLike[str]) -> str:
+    """Checksum of a file, as it stands in manifests."""
+    with open(path, "rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
