@@ -13,9 +13,10 @@ from deepmac.boxes import to_xywh
 from deepmac.categories import COCO_CATEGORIES
 from deepmac.commands import CommandGroup
 from deepmac.data.decode import decode_rgb
-from deepmac.data.directory import MANIFEST, RecordDirectory, open_records
+from deepmac.data.directory import RecordDirectory, open_records
 from deepmac.data.ids import id_from_text
-from deepmac.data.verify import COMMITS, verify
+from deepmac.data.manifest import COMMITS, MANIFEST
+from deepmac.data.verify import verify
 from deepmac.errors import DataError, OptionError, one_of
 from deepmac.instances import Example, Instance
 from deepmac.masks import decode_rle, rle_area

@@ -1,8 +1,8 @@
 """Is a directory of records or predictions whole? Every file, checksum, count and record."""
 
+import collections
 import dataclasses
 import gzip
-import hashlib
 import zlib
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -10,14 +10,13 @@ from typing import Any
 
 import orjson
 
-from deepmac.data.directory import MANIFEST, open_records
+from deepmac.data.directory import open_records
+from deepmac.data.manifest import COMMITS, JOB, MANIFEST, OF_JOB, file_sha256
 from deepmac.data.paths import require_local
 from deepmac.data.records import decode_example
 from deepmac.data.tfrecord import read_frames
-from deepmac.errors import DataError
+from deepmac.errors import DataError, one_of
 from deepmac.instances import ImageId
-
-COMMITS = "units"
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -56,10 +55,10 @@ def verify(
     require_local(path)
     root = Path(path)
     result = Verification()
-    if not (root / "job.json").is_file():
+    if not (root / JOB).is_file():
         _verify_foreign(path, result, on_file)
         return result
-    job = _read_json(root / "job.json")
+    job = _read_json(root / JOB)
     units = job.get("plan", {}).get("num_items")
     if units is None:
         result.findings.append(Finding("the job stopped before its plan was made"))
@@ -77,7 +76,7 @@ def verify(
     if not (root / MANIFEST).is_file():
         result.findings.append(Finding(f"no {MANIFEST}: the job has not finished"))
     elif not result.findings:
-        _verify_manifest(root, result)
+        _verify_manifest(root, job, result)
     return result
 
 
@@ -90,9 +89,7 @@ def _problems(
     name, expected = path.name, record["data"]
     is_records = name.endswith(".tfrecord")
     try:
-        with path.open("rb") as file:
-            digest = hashlib.file_digest(file, "sha256").hexdigest()
-            size = file.tell()
+        size, digest = path.stat().st_size, file_sha256(path)
         images = (
             list(_record_ids(path))
             if is_records
@@ -147,14 +144,57 @@ def _prediction_ids(path: Path) -> set[ImageId]:
     return ids
 
 
-def _verify_manifest(root: Path, result: Verification) -> None:
-    """The manifest repeats what the commit records say; it must still do so."""
-    for shard in _read_json(root / MANIFEST).get("shards", []):
-        unit = shard["name"].split(".")[0]
-        data = _read_json(root / COMMITS / f"{unit}.json").get("data", {})
-        if any(shard[key] != data.get(key) for key in ("name", "bytes", "sha256")):
-            problem = f"{MANIFEST} and {COMMITS}/{unit}.json differ"
-            result.findings.append(Finding(problem, unit))
+def _verify_manifest(root: Path, job: dict[str, Any], result: Verification) -> None:
+    """The manifest repeats what the job and its commit records say; it must still do so."""
+    kind, manifest = OF_JOB.get(job.get("job", "")), _read_json(root / MANIFEST)
+    if not manifest:
+        result.findings.append(Finding(f"{MANIFEST}: not a JSON object"))
+        return
+    if kind is None:
+        result.findings.append(Finding(f"{JOB}: no job of ours"))
+        return
+    entries, counts = [], collections.Counter[str]()
+    for unit in sorted(job["plan"]["num_items"]):
+        record = _read_json(root / COMMITS / f"{unit}.json")
+        data = record["data"]
+        counts.update(record["counts"])
+        entries.append(
+            kind.entry(data["name"], data["bytes"], data["sha256"], record["counts"])
+        )
+    expected = kind.head() | {
+        "deepmac": job["version"],
+        "options": job["options"],
+        "counts": dict(counts),
+        "categories": [
+            {"id": i, "name": name} for i, name in job["plan"]["context"]["categories"]
+        ],
+    }
+    for key, value in expected.items():
+        if manifest.get(key) != value:
+            problem = f"{MANIFEST}: '{key}' is not what {JOB} and {COMMITS}/ say"
+            result.findings.append(Finding(problem))
+    result.findings.extend(
+        Finding(f"{MANIFEST}: {problem}")
+        for problem in _differences(manifest.get(kind.files), entries)
+    )
+
+
+def _differences(listed: Any, entries: list[dict[str, Any]]) -> Iterator[str]:
+    """What a manifest's list of files says otherwise than the commit records."""
+    if not isinstance(listed, list) or not all(isinstance(e, dict) for e in listed):
+        yield "has no list of files"
+        return
+    by_name = {entry.get("name"): entry for entry in listed}
+    for entry in entries:
+        found, name = by_name.pop(entry["name"], None), entry["name"]
+        if found is None:
+            yield f"leaves out {name}"
+        elif differing := [key for key in entry if found.get(key) != entry[key]]:
+            yield f"{one_of(differing)} of {name} differ from {COMMITS}/"
+    for name in by_name:
+        yield f"lists {name}, which the job has not made"
+    if not by_name and len(listed) > len(entries):
+        yield "lists a file twice"
 
 
 def _read_json(path: Path) -> dict[str, Any]:

@@ -1,5 +1,6 @@
 """`deepmac data`: as a user calls it, on a small set."""
 
+import json
 import subprocess
 import sys
 from pathlib import Path
@@ -11,6 +12,7 @@ from small_dataset import HEIGHT, WIDTH, SmallDataset
 from deepmac.commands import run
 from deepmac.commands.data import command
 from pipelines.build_dataset import main as build
+from pipelines.infer import main as label
 
 GOLDEN = Path(__file__).resolve().parents[1] / "golden" / "coco_records" / "records"
 
@@ -134,6 +136,63 @@ def test_damage_is_found_and_mended_by_the_same_command(data, source, records, k
     assert build([*flags, "--split=dog"]) == 0
     assert data("verify", records)[0] == 0
     assert {p.name: p.read_bytes() for p in records.glob("*.tfrecord")} == before
+
+
+@pytest.fixture
+def predictions(source, tmp_path):
+    folder = tmp_path / "predictions"
+    flags = [*source.flags, f"--out={folder}", "--unit_images=5"]
+    assert label([*flags, "--model=box"]) == 0
+    return folder
+
+
+def of_first(**changes):
+    return lambda manifest, files: manifest[files][0].update(changes)
+
+
+MANIFEST_DAMAGE = {
+    "a file left out": (lambda m, files: m[files].pop(1), "leaves out {}-00001-of-00003"),
+    "a file too many": (
+        lambda m, files: m[files].append(m[files][0] | {"name": "x"}),
+        "lists x, which the job has not made",
+    ),
+    "a file twice": (lambda m, files: m[files].append(m[files][0]), "lists a file twice"),
+    "no files": (lambda m, files: m.pop(files), "has no list of files"),
+    "checksum": (of_first(sha256="00"), "sha256 of {}-00000-of-00003"),
+    "size": (of_first(bytes=1), "bytes of {}-00000-of-00003"),
+    "images and masks": (of_first(images=1, masks=0), "images, masks of {}-00000-of-00003"),
+    "counts": (lambda m, files: m["counts"].update(images_in=5), "'counts' is not what"),
+    "options": (lambda m, files: m["options"].clear(), "'options' is not what"),
+    "categories": (lambda m, files: m["categories"].pop(), "'categories' is not what"),
+    "version": (lambda m, files: m.update(deepmac="0"), "'deepmac' is not what"),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("kind", MANIFEST_DAMAGE)
+@pytest.mark.parametrize("files", ["shards", "units"])
+def test_a_manifest_that_is_not_as_it_was_written_is_found(data, request, files, kind):
+    name = {"shards": "records", "units": "predictions"}[files]
+    folder = request.getfixturevalue(name)
+    damage, words = MANIFEST_DAMAGE[kind]
+    assert data("verify", folder)[0] == 0
+    manifest = json.loads((folder / "manifest.json").read_text())
+    damage(manifest, files)
+    (folder / "manifest.json").write_text(json.dumps(manifest))
+    status, out, err = data("verify", folder)
+    assert (status, out.count("manifest.json:")) == (2, 1)
+    assert words.format(name) in out
+    assert "run the job's command again to finish it" in err
+
+
+def test_the_jobs_command_writes_a_damaged_manifest_again(data, source, records):
+    path = records / "manifest.json"
+    before = path.read_bytes()
+    path.write_text("no JSON")
+    status, out, _ = data("verify", records)
+    assert (status, out) == (2, "manifest.json: not a JSON object\n")
+    flags = [*source.flags, f"--out={records}", "--num_shards=3", "--split=dog"]
+    assert build(flags) == 0
+    assert path.read_bytes() == before
 
 
 def test_verify_tells_an_unfinished_directory(data, records):
