@@ -102,7 +102,7 @@ class _Survey:
         self._num_images += 1
         if len(self._first_images) < SAMPLE:
             self._first_images.append(entry)
-        image_id = _joint_id(entry, "id")
+        image_id = joint_id(entry, "id")
         self._image_ids.add(image_id)
         return image_id
 
@@ -111,7 +111,7 @@ class _Survey:
         category_id = entry.get("category_id") if isinstance(entry, dict) else None
         if isinstance(category_id, int | float):
             self._uses[category_id] += 1
-        image_id = _joint_id(entry, "image_id")
+        image_id = joint_id(entry, "image_id")
         self._wanted_ids.add(image_id)
         return image_id
 
@@ -151,10 +151,15 @@ class _Survey:
         }
 
 
-def _joint_id(entry: Any, key: str) -> ImageId:
-    """The image id at which images and annotations meet; '' where there is no usable one."""
+def joint_id(entry: Any, key: str) -> ImageId:
+    """The image id at which images and annotations meet; '' where there is no usable one.
+
+    Args:
+        entry: an image or an annotation.
+        key: where the id stands in it: `id` or `image_id`.
+    """
     try:
-        return image_id_of(entry.get(key)) if isinstance(entry, dict) else ""
+        return image_id_of(entry.get(key)) if isinstance(entry, Mapping) else ""
     except Unusable:
         return ""
 

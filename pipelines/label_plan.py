@@ -6,15 +6,14 @@ from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from deepmac.data.coco import image_id_of, read_categories
+from deepmac.data.coco import read_categories
 from deepmac.data.directory import RecordDirectory
-from deepmac.data.failures import Unusable
 from deepmac.data.ids import id_order
 from deepmac.data.image_source import ImageSource
 from deepmac.data.json_stream import stream_members
 from deepmac.errors import DataError, OptionError
 from deepmac.instances import ImageId
-from pipelines.build_plan import SAMPLE, Writer, look_at, plan_build
+from pipelines.build_plan import SAMPLE, Writer, joint_id, look_at, plan_build
 from pipelines.shards import MAX_SHARDS, shard_names
 
 NAME = "predictions"
@@ -136,10 +135,10 @@ class _Router:
     def add(self, unit_name: str, item: Mapping[str, Any]) -> None:
         """Adds an item to the unit that its image's id asks for, not to the one named."""
         if "image" in item:
-            image_id = _id_in(item["image"], "id")
+            image_id = joint_id(item["image"], "id")
         else:
             annotation = item["annotation"]
-            image_id = _id_in(annotation, "image_id")
+            image_id = joint_id(annotation, "image_id")
             if isinstance(annotation, Mapping):
                 # Most of a file, and of no use here.
                 boxes = {k: v for k, v in annotation.items() if k != "segmentation"}
@@ -153,17 +152,9 @@ def _image_ids(annotations: str) -> Iterator[ImageId]:
     for key, position, entry in stream_members(annotations):
         if key == "images" and position is not None:
             began = True
-            yield _id_in(entry, "id")
+            yield joint_id(entry, "id")
         elif began:
             return
-
-
-def _id_in(entry: Any, key: str) -> ImageId:
-    """The id of an image, or that an annotation names; '' where there is no usable one."""
-    try:
-        return image_id_of(entry.get(key)) if isinstance(entry, Mapping) else ""
-    except Unusable:
-        return ""
 
 
 def _size(path: Path) -> int:

@@ -2,7 +2,7 @@
 
 import dataclasses
 import math
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 import numpy as np
@@ -163,8 +163,3 @@ def _mean(entries: np.ndarray) -> float:
     """
     entries = entries[entries > -1]
     return float(np.mean(entries)) if entries.size else -1.0
-
-
-def group_of(category_id: Any, groups: Mapping[str, Iterable[Any]]) -> str | None:
-    """Name of the first group that a category belongs to."""
-    return next((name for name, ids in groups.items() if category_id in ids), None)
