@@ -3,7 +3,7 @@
 import dataclasses
 from collections.abc import Iterable
 
-from deepmac.errors import OptionError, did_you_mean
+from deepmac.errors import OptionError, did_you_mean, one_of
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -72,17 +72,22 @@ def parse_groups(split: str, categories: Iterable[Category]) -> frozenset[int]:
         return ids
     by_name = {c.name: c.id for c in categories} | {str(c.id): c.id for c in categories}
     names = _names_in_file(split[1:]) if split.startswith("@") else split.split(",")
-    ids = set()
-    for name in filter(None, (n.strip() for n in names)):
-        if name not in by_name:
-            hint = did_you_mean(name, by_name)
-            raise OptionError(
-                f"split '{split}': the data set has no category '{name}'{hint}"
-            )
-        ids.add(by_name[name])
-    if not ids:
+    wanted = [name for name in (n.strip() for n in names) if name]
+    if unknown := [name for name in wanted if name not in by_name]:
+        hint = (
+            did_you_mean(unknown[0], by_name)
+            or f"; it has {one_of(n.name for n in categories)}"
+        )
+        raise OptionError(
+            f"split '{split}': the data set has no category {_quoted(unknown)}{hint}"
+        )
+    if not wanted:
         raise OptionError(f"split '{split}' names no category")
-    return frozenset(ids)
+    return frozenset(by_name[name] for name in wanted)
+
+
+def _quoted(names: list[str]) -> str:
+    return one_of(f"'{name}'" for name in names)
 
 
 def _names_in_file(path: str) -> list[str]:

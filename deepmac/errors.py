@@ -33,5 +33,6 @@ def one_of(values: Iterable[object], *, limit: int = 12) -> str:
 
 def did_you_mean(name: str, known: Iterable[str]) -> str:
     """The end of an error sentence: `; did you mean 'X'?`, or nothing when no name is near."""
-    close = difflib.get_close_matches(name, [str(k) for k in known], n=1)
-    return f"; did you mean '{close[0]}'?" if close else ""
+    by_lower = {str(k).lower(): str(k) for k in known}
+    close = difflib.get_close_matches(name.lower(), by_lower, n=1)
+    return f"; did you mean '{by_lower[close[0]]}'?" if close else ""

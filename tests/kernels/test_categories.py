@@ -29,6 +29,9 @@ def test_a_file_holds_one_category_a_line_also_with_commas_in_it(tmp_path):
     ("split", "message"),
     [
         ("dgo", "no category 'dgo'; did you mean 'dog'"),
+        ("dgo,cat,xyz", "no category 'dgo', 'xyz'; did you mean 'dog'"),
+        ("DOG", "no category 'DOG'; did you mean 'dog'"),
+        ("xyz", "no category 'xyz'; it has cat, dog, fish, fried"),
         ("", "names no category"),
         ("@/no/such/file", "cannot read the file"),
     ],
