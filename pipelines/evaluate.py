@@ -43,6 +43,12 @@ class Options:
     ground_truth: str = option(
         "COCO annotations (JSON), or a directory of records.", metavar="FILE|DIR"
     )
+    label_map: str | None = option(
+        "Ids of the categories, for a ground truth of records that other programs wrote without "
+        "ids.",
+        metavar="FILE",
+        default=None,
+    )
     predictions: str = option(
         "COCO results (JSON), or a directory that `deepmac label` made.",
         metavar="FILE|DIR",

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from deepmac.categories import Category, parse_groups
-from deepmac.data.directory import open_records
+from deepmac.data.foreign import open_with_categories
 from deepmac.data.json_file import read_json
 from deepmac.data.predictions import open_predictions
 from deepmac.data.truth_records import as_coco
@@ -74,7 +74,7 @@ def prepare(options: "Options", beam_args: Sequence[str]) -> list[Task]:
     with problems.noting():
         _check_beam(beam_args, type(options))
     with problems.noting():
-        truth = _open_truth(options.ground_truth, options.iou_type)
+        truth = _open_truth(options)
     with problems.noting():
         predictions = _open_predictions(options.predictions)
     tasks = []
@@ -125,12 +125,17 @@ class _Truth:
     supervised_ids: frozenset[int] | None
 
 
-def _open_truth(path: str, iou_types: Sequence[str]) -> _Truth:
+def _open_truth(options: "Options") -> _Truth:
+    path = options.ground_truth
     if not os.path.isdir(path):
+        if options.label_map is not None:
+            raise OptionError(
+                f"--label_map is for a directory of records, and {path} is none"
+            )
         return _Truth(read_json(path), path, None)
-    records = open_records(path)
+    records = open_with_categories(path, options.label_map)
     with announce(f"reading {path}"):
-        dataset = as_coco(records, with_masks="segm" in iou_types)
+        dataset = as_coco(records, with_masks="segm" in options.iou_type)
     ids = {c.id for c in records.categories}
     supervised = records.supervised_ids
     hides = supervised is not None and not ids <= supervised

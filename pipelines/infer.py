@@ -11,7 +11,8 @@ import deepmac
 from deepmac.commands import from_options, option, run
 from deepmac.data.coco import OUT_OF_BOUNDS
 from deepmac.data.decode import MAX_PIXELS
-from deepmac.data.directory import open_records
+from deepmac.data.directory import RecordDirectory
+from deepmac.data.foreign import open_with_categories
 from deepmac.data.image_source import ImageSource
 from deepmac.data.manifest import PREDICTIONS, file_sha256
 from deepmac.errors import OptionError
@@ -54,6 +55,11 @@ class Options:
     records: str | None = option(
         "Directory of records instead of annotations and images.",
         metavar="DIR",
+        default=None,
+    )
+    label_map: str | None = option(
+        "Ids of the categories, for --records that other programs wrote without ids.",
+        metavar="FILE",
         default=None,
     )
     out: str = option("Directory to write to.", metavar="DIR")
@@ -182,7 +188,7 @@ def _check(options: Options) -> CheckedPredictor:
             ImageSource(options.images)
     if options.records is not None:
         with problems.noting():
-            open_records(options.records)
+            _open_records(options)
     predictor = None
     with problems.noting():
         predictor = open_shared(options.model, _model_options(options))
@@ -207,10 +213,17 @@ def _check_input(options: Options) -> None:
         raise OptionError("name the input: --annotations with --images, or --records")
     if (options.annotations is None) != (options.images is None):
         raise OptionError("--annotations and --images go together")
+    if options.label_map is not None and options.records is None:
+        raise OptionError("--label_map is for --records")
     if options.records is not None and options.out_of_bounds != "clip":
         raise OptionError(
             "--out_of_bounds is for --annotations: boxes in records lie inside the image already"
         )
+
+
+def _open_records(options: Options) -> RecordDirectory:
+    assert options.records
+    return open_with_categories(options.records, options.label_map)
 
 
 def _check_numbers(options: Options) -> None:
@@ -267,7 +280,9 @@ def _identity(options: Options, predictor: CheckedPredictor) -> dict[str, Any]:
         identity["min_score"] = options.min_score
         identity["max_detections"] = options.max_detections
     if options.records is not None:
-        identity["records_sha256"] = records_digest(open_records(options.records))
+        identity["records_sha256"] = records_digest(_open_records(options))
+        if options.label_map is not None:
+            identity["label_map_sha256"] = file_sha256(options.label_map)
     elif options.annotations is not None:
         identity["annotations_sha256"] = file_sha256(options.annotations)
         identity["out_of_bounds"] = options.out_of_bounds
@@ -284,7 +299,7 @@ def _inputs(options: Options) -> dict[str, Any]:
 
 def _plan(options: Options, writer: Writer) -> dict[str, Any]:
     if options.records is not None:
-        return plan_records(open_records(options.records), writer)
+        return plan_records(_open_records(options), writer)
     assert options.annotations
     assert options.images
     with announce(f"reading {options.annotations}"):
@@ -312,7 +327,7 @@ def _work(options: Options, context: Mapping[str, Any]) -> LabelWork:
             reference_quirks=options.reference_quirks or None,
         ),
         images=paths.get("images"),
-        records=paths.get("records"),
+        from_records=options.records is not None,
         category_names=dict(context["categories"]),
         repeats=frozenset(context["repeats"]),
         out_of_bounds=options.out_of_bounds,

@@ -69,10 +69,11 @@ def plan_images(
 
 
 def plan_records(directory: RecordDirectory, writer: Writer) -> dict[str, Any]:
-    """A unit for each shard; its item holds the shard's name and number of images if known."""
+    """A unit for each shard; its item holds the shard's path and number of images if known."""
     names = shard_names(NAME, len(directory.shards))
     for name, shard in zip(names, directory.shards, strict=True):
-        writer.add(name, {"shard": shard.path.name, "num_images": shard.num_images})
+        path = str(shard.path.absolute())
+        writer.add(name, {"shard": path, "num_images": shard.num_images})
     categories = [[c.id, c.name] for c in directory.categories]
     return {"categories": categories, "repeats": []}
 

@@ -53,7 +53,7 @@ class LabelWork:
         model, model_options: see `open_predictor`.
         settings: see `label_images`.
         images: see `ImageSource`; None where the units are shards.
-        records: directory of the shards; None where the units are ranges of images.
+        from_records: the units are shards of records, not ranges of images.
         category_names: of the ids of the data set; empty if it does not say.
         repeats: see `Assembler`.
         out_of_bounds: see `InstanceReader`.
@@ -64,7 +64,7 @@ class LabelWork:
     model_options: tuple[tuple[str, Any], ...]
     settings: Settings
     images: str | None
-    records: str | None
+    from_records: bool
     category_names: Mapping[int, str]
     repeats: Set[int]
     out_of_bounds: str
@@ -100,10 +100,10 @@ class LabelWork:
         reader = InstanceReader(
             frozenset(self.category_names), _NO_MASKS, self.out_of_bounds
         )
-        if self.records is not None:
+        if self.from_records:
             (item,) = unit.items
             return read_shard(
-                Path(self.records) / item["shard"],
+                Path(item["shard"]),
                 item["num_images"],
                 None if self.settings.detect else reader,
                 self.category_names,

@@ -10,10 +10,10 @@ from rich.console import Console
 from rich.table import Column, Table
 
 from deepmac.boxes import to_xywh
-from deepmac.categories import COCO_CATEGORIES
 from deepmac.commands import CommandGroup
 from deepmac.data.decode import decode_rgb
-from deepmac.data.directory import RecordDirectory, open_records
+from deepmac.data.directory import RecordDirectory
+from deepmac.data.foreign import open_with_categories
 from deepmac.data.ids import id_from_text
 from deepmac.data.manifest import COMMITS, MANIFEST
 from deepmac.data.verify import verify
@@ -22,6 +22,12 @@ from deepmac.instances import Example, Instance
 from deepmac.masks import decode_rle, rle_area
 from deepmac.overlays import draw
 from deepmac.terminal import announce
+
+_label_map = click.option(
+    "--label_map",
+    metavar="FILE",
+    help="Ids of the categories, for records that other programs wrote without ids.",
+)
 
 
 @click.group("data", cls=CommandGroup)
@@ -37,9 +43,12 @@ def command() -> None:
 @click.option(
     "--out", metavar="FILE", help="Also draw it, with its masks and boxes (PNG)."
 )
-def show(directory: str, image_id: str | None, out: str | None) -> None:
+@_label_map
+def show(
+    directory: str, image_id: str | None, out: str | None, label_map: str | None
+) -> None:
     """Show one image of DIR and its instances."""
-    records = _open(directory)
+    records = open_with_categories(directory, label_map)
     example = _find(records, image_id)
     names = {c.id: c.name for c in records.categories}
     console = _console()
@@ -72,9 +81,10 @@ def show(directory: str, image_id: str | None, out: str | None) -> None:
 
 @command.command()
 @click.argument("directory", metavar="DIR")
-def stats(directory: str) -> None:
+@_label_map
+def stats(directory: str, label_map: str | None) -> None:
     """Count images, instances and masks of DIR, by category."""
-    records = _open(directory)
+    records = open_with_categories(directory, label_map)
     names = {c.id: c.name for c in records.categories}
     counts: dict[str, collections.Counter[int]] = collections.defaultdict(
         collections.Counter
@@ -147,11 +157,6 @@ def verify_(directory: str, reset: bool) -> None:
         )
     number = len(found.findings)
     raise DataError(f"{directory}: not whole ({number} findings above); {remedy}")
-
-
-def _open(directory: str) -> RecordDirectory:
-    # Records of the Object Detection API hold names without ids: nearly always COCO's.
-    return open_records(directory, categories=COCO_CATEGORIES)
 
 
 def _find(records: RecordDirectory, image_id: str | None) -> Example:

@@ -137,6 +137,28 @@ def decode_example(
     )
 
 
+def stored_categories(data: bytes) -> set[tuple[int | None, str]]:
+    """The categories of a record's objects, as they stand there.
+
+    Returns:
+        (id, name): the id None where only names are stored, the name '' where only ids are.
+
+    Raises:
+        DataError: not a tf.Example, or as many ids as names are not there.
+    """
+    features = tf_example.decode(data)
+    ids, texts = _numbers(features, _LABEL), _texts(features, _NAME)
+    names = [text.decode("utf-8", "replace") for text in texts]
+    num = max(len(ids), len(names))
+    return set(
+        zip(
+            _aligned(ids, _LABEL, [None] * num),
+            _aligned(names, _NAME, [""] * num),
+            strict=True,
+        )
+    )
+
+
 _Features = Mapping[str, tf_example.Feature]
 
 
@@ -159,7 +181,7 @@ def _categories(
     if names and category_ids is None:
         raise DataError(
             f"the record holds category names (such as '{names[0]}') but no ids, as the Object "
-            f"Detection API writes it; a label map or manifest.json must give the ids"
+            f"Detection API writes it; a label map must give the ids"
         )
     known = {} if category_ids is None else category_ids
     for name in names:
