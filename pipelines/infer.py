@@ -191,11 +191,7 @@ def _check(options: Options) -> CheckedPredictor:
             _open_records(options)
     predictor = None
     with problems.noting():
-        predictor = open_shared(options.model, _model_options(options))
-        if options.boxes == "detect" and not predictor.can_detect:
-            raise OptionError(
-                f"--boxes=detect: '{options.model}' has no detector of its own; use --boxes=given"
-            )
+        predictor = open_model(options)
     if problems and options.annotations and options.images:
         # The job will not run; what is wrong inside the file is worth telling all the same.
         with problems.noting():
@@ -205,6 +201,21 @@ def _check(options: Options) -> CheckedPredictor:
             _plan(least, NoWriter())
     problems.raise_any()
     assert predictor
+    return predictor
+
+
+def open_model(options: Options) -> CheckedPredictor:
+    """The predictor that the options ask for; the job finds it open in this process.
+
+    Raises:
+        OptionError: there is none of that name, or it cannot do what is asked for.
+        DeepmacError: from opening it.
+    """
+    predictor = open_shared(options.model, _model_options(options))
+    if options.boxes == "detect" and not predictor.can_detect:
+        raise OptionError(
+            f"--boxes=detect: '{options.model}' has no detector of its own; use --boxes=given"
+        )
     return predictor
 
 

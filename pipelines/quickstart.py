@@ -26,8 +26,9 @@ from deepmac.gallery import Step, Table, render_page
 from deepmac.predictors import CLASSICAL
 from deepmac.samples import ShapesPaths, write_shapes
 from deepmac.terminal import announce
-from pipelines import build_dataset, evaluate, infer
+from pipelines import build_dataset, evaluate, infer, launch
 from pipelines.quickstart_pictures import draw_pictures
+from pipelines.storage import refusals_told
 
 _MARKER, _PAGE = "quickstart.json", "index.html"
 _SIDE = 256  # pixels
@@ -70,8 +71,17 @@ class _Row:
 def execute(options: Options, beam_args: list[str]) -> int:
     """Does every step that is not done yet; returns the exit status."""
     started = time.monotonic()
+    launch.parse_beam_args(beam_args, Options)
     rows = _rows(options, beam_args)
     out = Path(options.out)
+    for row in rows:
+        if row.model == options.model:  # the others cannot be wrong
+            infer.open_model(_label_options(row, out))
+    with refusals_told(options.out):
+        return _run(options, rows, out, started)
+
+
+def _run(options: Options, rows: Sequence[_Row], out: Path, started: float) -> int:
     _claim(out)
     script = _Script()
     shapes = _generate(script, options, out)
@@ -188,11 +198,8 @@ def _claim(out: Path) -> None:
         raise DataError(
             f"{out}: holds {one_of(entries, limit=3)} and no earlier quickstart; name another --out"
         )
-    try:
-        out.mkdir(parents=True, exist_ok=True)
-        (out / _MARKER).write_text('{"made_by": "deepmac quickstart"}\n')
-    except OSError as e:
-        raise DataError(f"{out}: cannot write there: {e.strerror}") from None
+    out.mkdir(parents=True, exist_ok=True)
+    (out / _MARKER).write_text('{"made_by": "deepmac quickstart"}\n')
 
 
 def _one_thread_each_processor() -> tuple[str, ...]:
@@ -232,13 +239,7 @@ def _label_and_evaluate(
     script: _Script, row: _Row, shapes: ShapesPaths, out: Path
 ) -> dict[str, Any]:
     """Masks for all boxes by one predictor; returns the figures about them."""
-    label = infer.Options(
-        records=str(out / "records"),
-        model=row.model,
-        checkpoint=row.checkpoint,
-        out=str(_predictions(out, row)),
-    )
-    script.job(f"label with {row.name}", infer, label, row.beam_args)
+    script.job(f"label with {row.name}", infer, _label_options(row, out), row.beam_args)
     metrics = out / "metrics" / row.name
     score = evaluate.Options(
         ground_truth=str(shapes.annotations),
@@ -248,6 +249,15 @@ def _label_and_evaluate(
     )
     script.job(f"evaluate {row.name}", evaluate, score)
     return orjson.loads((metrics / "metrics.json").read_bytes())["segm"]
+
+
+def _label_options(row: _Row, out: Path) -> infer.Options:
+    return infer.Options(
+        records=str(out / "records"),
+        model=row.model,
+        checkpoint=row.checkpoint,
+        out=str(_predictions(out, row)),
+    )
 
 
 def _predictions(out: Path, row: _Row) -> Path:

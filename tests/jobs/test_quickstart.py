@@ -1,9 +1,11 @@
 """The quickstart, end to end on a few pictures."""
 
 import contextlib
+import dataclasses
 import html
 import io
 import json
+import pathlib
 import re
 import shlex
 
@@ -12,7 +14,7 @@ import pytest
 
 from deepmac import cli
 from deepmac.commands import run
-from deepmac.errors import DataError, DeepmacError
+from deepmac.errors import DataError, DeepmacError, OptionError
 from deepmac.samples.__main__ import command as samples_command
 from pipelines import label_work
 from pipelines.quickstart import Options, command_line, execute
@@ -168,16 +170,41 @@ def test_other_options_in_the_same_directory_are_refused(made):
         ({"checkpoint": "ckpt-1"}, "--checkpoint needs --model"),
         ({"model": "grabcut"}, "in the table anyway"),
         ({"model": "grabcutt"}, "did you mean 'grabcut'"),
+        ({"model": "no.such:predictor"}, "cannot import no.such"),
         ({"model": "center_net_deepmac_tiny"}, "checkpoint"),
+        (
+            {"model": "center_net_deepmac_tiny", "checkpoint": "/no/such"},
+            "/no/such",
+        ),
         ({"num_images": 0}, "num_images"),
         ({"seed": -1}, "seed"),
     ],
 )
-def test_mistakes_are_told_before_any_mask_is_made(tmp_path, changes, message):
+def test_mistakes_are_told_before_any_work(tmp_path, changes, message):
     options = Options(**{"out": str(tmp_path), "num_images": 1, **changes})
     with pytest.raises(DeepmacError, match=message):
         execute(options, [])
-    assert not list(tmp_path.glob("predictions/*/manifest.json"))
+    assert {p.name for p in tmp_path.rglob("*")} <= {"quickstart.json"}
+
+
+def test_a_misspelt_flag_of_beam_is_told_before_any_work(tmp_path):
+    with pytest.raises(OptionError, match="did you mean '--direct_num_workers'"):
+        execute(Options(out=str(tmp_path / "out")), ["--direct_num_worker=2"])
+    assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize("name", ["quickstart.json", "index.html"])
+def test_a_full_disk_is_one_error(made, monkeypatch, name):
+    write_text = pathlib.Path.write_text
+
+    def full(self, *args, **kwargs):
+        if self.name == name:
+            raise OSError(28, "No space left on device")
+        return write_text(self, *args, **kwargs)
+
+    monkeypatch.setattr(pathlib.Path, "write_text", full)
+    with pytest.raises(DataError, match="No space left on device; put that right"):
+        execute(dataclasses.replace(made[0], model=None), [])
 
 
 def test_a_command_line_leaves_out_defaults_and_quotes_the_rest():
