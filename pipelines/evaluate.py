@@ -17,6 +17,7 @@ import orjson
 from rich.console import Console
 
 from deepmac.commands import from_options, option, run
+from deepmac.errors import OptionError
 from deepmac.evaluation.engine import conclude, evaluate
 from deepmac.evaluation.parameters import IOU_TYPES, SWITCHES
 from deepmac.evaluation.report import metrics, tables
@@ -27,7 +28,7 @@ from pipelines.evaluation_inputs import Task, array_files, prepare
 from pipelines.evaluation_units import DirectoryUnits, SpilledUnits, UnitReader, spill
 from pipelines.storage import LocalOutput, hold_output, open_output, refusals_told
 from pipelines.truth_store import write_truths
-from pipelines.unit_files import note_run
+from pipelines.unit_files import JOB, note_run
 
 METRICS = "metrics.json"
 
@@ -111,7 +112,8 @@ class Options:
         choices=SWITCHES["ignore_field"],
     )
     arrays: str | None = option(
-        "Also write precision, recall and scores in pycocotools' layout.",
+        "Also write precision, recall and scores in pycocotools' layout; with several --iou_type "
+        "to FILE-segm.npz and FILE-bbox.npz.",
         default=None,
         metavar="FILE.npz",
     )
@@ -126,6 +128,10 @@ def execute(options: Options, beam_args: list[str]) -> int:
     started = time.time()
     tasks = prepare(options, beam_args)
     with hold_output(options.out) as output:
+        if output.read(JOB) is not None:
+            raise OptionError(
+                f"--out {options.out} holds what `build` or `label` made; name another"
+            )
         # Of an earlier run, which a failure would leave standing.
         output.remove(METRICS)
         with announce("evaluating"):

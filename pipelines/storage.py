@@ -104,6 +104,11 @@ class LocalOutput:
         except FileNotFoundError:
             return {}
 
+    def entries(self) -> list[str]:
+        """Names of the files and folders in it, unfinished ones left out."""
+        names = (path.name for path in self.root.iterdir())
+        return sorted(name for name in names if not name.startswith(_TEMPORARY))
+
     def write(self, name: str, data: bytes) -> None:
         """Puts a whole file in place, over an older one of that name."""
         with self.new_file(name) as file:

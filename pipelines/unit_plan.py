@@ -7,7 +7,7 @@ import json
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from deepmac.errors import OptionError
+from deepmac.errors import OptionError, one_of
 from pipelines.json_lines import dump_document, dump_line, load_line
 from pipelines.storage import LocalOutput
 from pipelines.unit_files import COMMITS, JOB, PLAN, commit_name, plan_name, read_json
@@ -78,9 +78,15 @@ def plan_or_resume(
     """The plan that is there, if it is whole and of this job; else a new one.
 
     Raises:
-        OptionError: the directory belongs to another job, or one with other options.
+        OptionError: the directory belongs to another job, or one with other options, or holds
+            something else altogether.
     """
     stored = read_json(output, JOB)
+    if stored is None and (others := output.entries()):
+        raise OptionError(
+            f"{output.root} holds {one_of(others, limit=3)} and no earlier {header.job}; name "
+            f"another --out"
+        )
     if stored is not None and ("plan" in stored or output.sizes(COMMITS)):
         _check_same_job(output, stored, header)
     if stored is not None and stored == header.as_json() | {"plan": stored.get("plan")}:
@@ -111,12 +117,15 @@ def _check_same_job(output: LocalOutput, stored: dict, header: Header) -> None:
     for part in ("options", "inputs"):
         before, after = stored.get(part, {}), now[part]
         for name in sorted({*before, *after}):
-            if before.get(name) != after.get(name):
-                raise OptionError(
-                    f"{where} was begun with {name} = {_show(before.get(name))}, "
-                    f"now it is {_show(after.get(name))}; use the same options to go on, or "
-                    f"another --out"
-                )
+            if before.get(name) == after.get(name):
+                continue
+            differs = f"{name} = {_show(before.get(name))}, now it is {_show(after.get(name))}"
+            if name in before and name in after and name.endswith("_sha256"):
+                differs = f"other contents of --{name.removesuffix('_sha256')}"
+            raise OptionError(
+                f"{where} was begun with {differs}; use the same input and options to go on, or "
+                f"another --out"
+            )
 
 
 def pending_units(output: LocalOutput, planned: Plan, digest: str) -> list[str]:

@@ -134,7 +134,7 @@ def test_another_label_map_is_another_job(tmp_path, capsys):
     assert label(records, out, label_map(tmp_path, OWN)) == 0
     assert label(records, out, label_map(tmp_path, OWN | {"Person": 8})) == 2
     error = capsys.readouterr().err
-    assert re.search("was begun with label_map_sha256 = ", error)
+    assert re.search("was begun with other contents of --label_map; ", error)
 
 
 def test_where_a_label_map_has_no_place(tmp_path, capsys):

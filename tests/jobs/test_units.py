@@ -252,7 +252,7 @@ def test_a_run_that_dies_again_and_again_ends_all_the_same(
     [
         (
             {"version": 2},
-            "was begun with version = 1, now it is 2; use the same options",
+            "was begun with version = 1, now it is 2; use the same input and options",
         ),
         ({"inputs": {"images": "/b"}}, 'was begun with images = null, now it is "/b"'),
     ],
@@ -431,3 +431,10 @@ def test_a_directory_that_cannot_be_made_is_named(tmp_path):
 def test_remote_directories_are_not_there_yet():
     with pytest.raises(DataError, match="gs:// is not available yet"):
         run("gs://bucket/out")
+
+
+def test_a_directory_of_somebody_else_is_left_alone(tmp_path):
+    (tmp_path / "holiday.jpg").write_bytes(b"mine")
+    with pytest.raises(OptionError, match=r"holds holiday.jpg and no earlier double; name another"):
+        run(tmp_path)
+    assert [path.name for path in tmp_path.iterdir()] == ["holiday.jpg"]
