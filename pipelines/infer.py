@@ -101,8 +101,10 @@ class Options:
     reference_quirks: bool = option(
         "Do everything as the reference does, also what it does wrongly.", default=False
     )
-    unit_images: int = option(
-        "Images in one output file, and the most that a stop can cost.", default=256
+    unit_images: int | None = option(
+        "Images in one output file, and the most that a stop can cost. By default a thirty-second "
+        "of them, from 4 to 256.",
+        default=None,
     )
     micro_batch: int = option("Images decoded and predicted together.", default=4)
     max_pixels: int = option("Images with more pixels fail.", default=MAX_PIXELS)
@@ -195,10 +197,7 @@ def _check(options: Options) -> CheckedPredictor:
     if problems and options.annotations and options.images:
         # The job will not run; what is wrong inside the file is worth telling all the same.
         with problems.noting():
-            least = dataclasses.replace(
-                options, unit_images=max(options.unit_images, 1)
-            )
-            _plan(least, NoWriter())
+            _plan(dataclasses.replace(options, unit_images=None), NoWriter())
     problems.raise_any()
     assert predictor
     return predictor
@@ -243,8 +242,9 @@ def _check_numbers(options: Options) -> None:
         with problems.noting():
             check_fraction(name, getattr(options, name))
     for name in ("unit_images", "micro_batch", "max_detections", "max_pixels"):
-        if getattr(options, name) < 1:
-            problems.add(f"--{name} must be positive, got {getattr(options, name)}")
+        value = getattr(options, name)
+        if value is not None and value < 1:
+            problems.add(f"--{name} must be positive, got {value}")
     problems.raise_any()
 
 

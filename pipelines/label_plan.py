@@ -20,7 +20,7 @@ NAME = "predictions"
 
 
 def plan_boxes(
-    annotations: str, images: str, unit_images: int, writer: Writer
+    annotations: str, images: str, unit_images: int | None, writer: Writer
 ) -> dict[str, Any]:
     """Sorts images and their annotations into units, and looks at the file as a whole.
 
@@ -28,7 +28,7 @@ def plan_boxes(
         annotations: COCO annotation file. It is read once where the images stand before the
             annotations, as they usually do, and twice otherwise.
         images: see `deepmac.data.image_source.ImageSource`.
-        unit_images: the most images that a unit may have.
+        unit_images: the most images that a unit may have; None leaves it to `unit_length`.
         writer: takes {"image": entry} and {"annotation": entry, "position": in the file}.
 
     Returns:
@@ -48,7 +48,7 @@ def plan_boxes(
 
 
 def plan_images(
-    annotations: str, images: str, unit_images: int, writer: Writer
+    annotations: str, images: str, unit_images: int | None, writer: Writer
 ) -> dict[str, Any]:
     """As `plan_boxes`, for images alone: the file need not have annotations or categories."""
     ranges = Ranges(_image_ids(annotations), unit_images, annotations)
@@ -91,6 +91,12 @@ def records_digest(directory: RecordDirectory) -> str:
     return digest.hexdigest()
 
 
+def unit_length(num_images: int) -> int:
+    """Images of a unit where nobody says: some thirty units, so that workers can share them and
+    little is lost by a stop, but neither tiny ones nor such as take hours."""
+    return min(max(-(-num_images // 32), 4), 256)
+
+
 class Ranges:
     """Image ids in order, cut into ranges of equal length; the last may be shorter.
 
@@ -98,8 +104,8 @@ class Ranges:
         units: names of the ranges.
     """
 
-    def __init__(self, image_ids: Iterable[ImageId], length: int, where: str):
-        """Ranges of ids; an id that stands there twice counts once.
+    def __init__(self, image_ids: Iterable[ImageId], length: int | None, where: str):
+        """Ranges of ids, by default of `unit_length`; an id that stands there twice counts once.
 
         Raises:
             DataError: there are no ids.
@@ -108,6 +114,7 @@ class Ranges:
         self._ids = sorted(set(image_ids), key=id_order)
         if not self._ids:
             raise DataError(f"{where}: the list of images is empty")
+        length = length or unit_length(len(self._ids))
         self._length = length
         count = -(-len(self._ids) // length)
         if count > MAX_SHARDS:

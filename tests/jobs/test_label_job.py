@@ -648,3 +648,10 @@ def test_reasons_are_counted_at_the_end(dataset, tmp_path, capsys):
     assert "box_empty" in capsys.readouterr().out
     reasons = collections.Counter(x["reason"] for x in letters(tmp_path / "out"))
     assert reasons == {"box_empty": 5}
+
+
+@pytest.mark.parametrize(
+    ("num_images", "length"), [(1, 4), (20, 4), (3200, 100), (10**6, 256)]
+)
+def test_units_are_neither_tiny_nor_few(num_images, length):
+    assert unit_length(num_images) == length
