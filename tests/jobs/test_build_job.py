@@ -9,11 +9,13 @@ import re
 import signal
 import subprocess
 import sys
+import threading
 import time
 from pathlib import Path
 
 import numpy as np
 import pytest
+from gates import PATIENCE, Gate, wait_until
 from small_dataset import SmallDataset
 
 from deepmac.data.directory import open_records
@@ -193,7 +195,7 @@ def test_the_annotation_file_may_move_but_not_change(dataset, tmp_path, capsys):
     dataset.annotations.pop()
     dataset.write()
     assert main([*dataset.flags, f"--out={out}", "--num_shards=4"]) == 2
-    assert "was begun with annotations_sha256 = " in capsys.readouterr().err
+    assert "was begun with other contents of --annotations; " in capsys.readouterr().err
 
 
 def test_masks_need_not_be_stored(dataset, tmp_path):
@@ -254,47 +256,63 @@ def test_building_imports_no_tensorflow(dataset, tmp_path):
     assert done.stdout.splitlines()[-1] == "set() 0", done.stderr
 
 
+def gated(tmp_path, num_images, num_gates):
+    """A data set whose last images are gates, and the flags to build a shard for each image.
+
+    No two gates lie in one shard. The first images are none: the job looks at them beforehand.
+    """
+    dataset = SmallDataset(tmp_path / "data", num_images=num_images).write()
+    gates, shards = [], set()
+    for image in reversed(dataset.images[1:]):
+        shard = shard_index(image["id"], num_images)
+        if len(gates) < num_gates and shard not in shards:
+            gates.append(Gate(dataset.folder / "images" / image["file_name"]))
+            shards.add(shard)
+    assert len(gates) == num_gates
+    return gates, [*dataset.flags, f"--num_shards={num_images}"]
+
+
+@contextlib.contextmanager
+def started(*flags, **streams):
+    """`deepmac build`, which does not outlive the block."""
+    with subprocess.Popen([DEEPMAC, "build", *flags], text=True, **streams) as process:
+        try:
+            yield process
+        finally:
+            process.kill()
+
+
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_a_signal_ends_the_job_with_one_line(tmp_path, number):
-    dataset = SmallDataset(tmp_path / "data", num_images=400).write()
+    (gate,), flags = gated(tmp_path, num_images=6, num_gates=1)
     out = tmp_path / "out"
-    flags = [*dataset.flags, f"--out={out}", "--num_shards=400"]
-    process = subprocess.Popen(
-        [DEEPMAC, "build", *flags],
-        stderr=subprocess.PIPE,
-        stdout=subprocess.PIPE,
-        text=True,
-    )
-    while not list(out.glob("units/r*")) and process.poll() is None:
-        time.sleep(0.01)
-    process.send_signal(number)
-    _, stderr = process.communicate(timeout=60)
+    with started(*flags, f"--out={out}", stderr=subprocess.PIPE) as process:
+        wait_until(process, lambda: gate.has_reader)
+        done = len(stamps(out))
+        process.send_signal(number)
+        _, stderr = process.communicate(timeout=PATIENCE)
+    gate.forget()
     assert process.returncode == 128 + number
-    (line,) = stderr.strip().splitlines()
-    assert line.startswith("interrupted: ")
-    assert line.endswith("of 400 units are done; the same command goes on from there")
+    assert stderr == (
+        f"interrupted: {done} of 6 units are done; the same command goes on from there\n"
+    )
 
 
 def test_a_worker_that_dies_ends_the_job_with_one_line(tmp_path):
-    dataset = SmallDataset(tmp_path / "data", num_images=400).write()
-    out = tmp_path / "out"
-    flags = [*dataset.flags, f"--out={out}", "--num_shards=400"]
-    process = subprocess.Popen(
-        [DEEPMAC, "build", *flags, "--", "--direct_num_workers=2"],
-        stderr=subprocess.PIPE,
-        stdout=subprocess.PIPE,
-        text=True,
-    )
-    while not list(out.glob("units/r*")) and process.poll() is None:
-        time.sleep(0.01)
-    os.kill(children(process.pid)[0], signal.SIGKILL)
-    _, stderr = process.communicate(timeout=60)
+    (gate,), flags = gated(tmp_path, num_images=6, num_gates=1)
+    flags.append(f"--out={tmp_path / 'out'}")
+    workers = ["--", "--direct_num_workers=2"]
+    with started(*flags, *workers, stderr=subprocess.PIPE) as process:
+        wait_until(process, lambda: gate.has_reader)
+        os.kill(children(process.pid)[0], signal.SIGKILL)
+        _, stderr = process.communicate(timeout=PATIENCE)
     assert process.returncode == 1
     (line,) = stderr.strip().splitlines()
     assert line.startswith("a worker process died, perhaps for want of memory: ")
-    assert line.endswith("of 400 units are done; the same command goes on from there")
+    assert line.endswith("of 6 units are done; the same command goes on from there")
+    gate.remove()
     assert main(flags) == 0
-    assert not verify(str(out)).findings
+    assert not verify(str(tmp_path / "out")).findings
 
 
 def children(process_id):
@@ -303,59 +321,83 @@ def children(process_id):
 
 
 def test_a_terminal_shows_a_bar_with_rate_and_remaining_time(tmp_path):
-    dataset = SmallDataset(tmp_path / "data", num_images=600).write()
-    flags = [*dataset.flags, f"--out={tmp_path / 'out'}", "--num_shards=600"]
+    gates, flags = gated(tmp_path, num_images=6, num_gates=2)
     ours, theirs = pty.openpty()
-    process = subprocess.Popen(
-        [DEEPMAC, "build", *flags], stderr=theirs, stdout=subprocess.DEVNULL
-    )
-    os.close(theirs)
-    shown = b""
-    # How a terminal says that the other end has gone.
+    shown = bytearray()
+    reader = threading.Thread(target=read_all, args=(ours, shown))
+    with started(*flags, f"--out={tmp_path / 'out'}", stderr=theirs) as process:
+        os.close(theirs)
+        reader.start()
+        # One image passes, so that a unit is done; the other keeps the job from ending.
+        wait_until(process, lambda: any(gate.has_reader for gate in gates))
+        first, other = sorted(gates, key=lambda gate: not gate.has_reader)
+        first.let_pass()
+        wait_until(process, lambda: other.has_reader)
+        rate = rb"[0-9.e+-]+ images/s, \d+:\d\d:\d\d left"
+        wait_until(process, lambda: re.search(rate, shown))
+        other.let_pass()
+        assert process.wait(timeout=PATIENCE) == 0
+    reader.join()
+    assert b"/6" in shown
+
+
+def read_all(terminal, into):
+    # An error is how a terminal says that the other end has gone.
     with contextlib.suppress(OSError):
-        while block := os.read(ours, 4096):
-            shown += block
-    os.close(ours)
-    assert process.wait() == 0
-    assert b"/600" in shown
-    assert re.search(rb"[0-9.]+ images/s, 0:0\d:\d\d left", shown)
+        while block := os.read(terminal, 4096):
+            into += block
+    os.close(terminal)
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("workers", [1, 2])
 def test_twenty_kills_change_nothing(tmp_path, workers):
-    """SIGKILL of the launcher at random moments, each time on what the one before left."""
-    num = 400
-    dataset = SmallDataset(tmp_path / "data", num_images=num).write()
-    flags = [*dataset.flags, f"--num_shards={num}", f"--direct_num_workers={workers}"]
-    assert main([*flags, f"--out={tmp_path / 'whole'}"]) == 0
+    """SIGKILL of the launcher at random moments, each time on what the one before left.
+
+    At most one gate opens before each kill, so the job can never end before the last one.
+    """
+    num, kills = 120, 20
+    ungated = SmallDataset(tmp_path / "data", num_images=num).write()
+    whole_flags = [*ungated.flags, f"--num_shards={num}"]
+    assert main([*whole_flags, f"--out={tmp_path / 'whole'}"]) == 0
     whole = contents(tmp_path / "whole")
+    gates, flags = gated(tmp_path, num, num_gates=kills + 1)
     out, rng = tmp_path / "out", random.Random(workers)
     done: dict[str, tuple[int, int]] = {}
-    for _ in range(20):
+    for _ in range(kills):
         process = subprocess.Popen(
-            [sys.executable, "-m", "pipelines.build_dataset", *flags, f"--out={out}"],
+            [
+                sys.executable, "-m", "pipelines.build_dataset", *flags, f"--out={out}",
+                f"--direct_num_workers={workers}",
+            ],
             stdout=subprocess.DEVNULL,
             stderr=subprocess.DEVNULL,
-        )
+        )  # fmt: skip
         wait_for_work(process, out)
-        time.sleep(rng.uniform(0, 0.15))
+        if rng.random() < 0.7:  # else at the plan, or at the first units
+            wait_until(process, lambda: any(gate.has_reader for gate in gates))
+            next(gate for gate in gates if gate.has_reader).let_pass()
+        time.sleep(rng.uniform(0, 0.05))
+        assert process.poll() is None
         process.kill()
         process.wait()
+        for gate in gates:
+            gate.forget()
         now = stamps(out)
         assert now.items() >= done.items(), "a unit was done again after its commit"
         done = now
-    assert 0 < len(done) < num, "the kills came too early or too late to tell anything"
+    assert 0 < len(done) < num
+    for gate in gates:
+        gate.remove()
     assert main([*flags, f"--out={out}"]) == 0
     assert stamps(out).items() >= done.items()
     assert contents(out) == whole
 
 
 def wait_for_work(process, out):
-    """Until the job has begun to plan or to work again, or has finished."""
-    before = sum(1 for _ in out.rglob("*"))
-    while process.poll() is None and sum(1 for _ in out.rglob("*")) == before:
-        time.sleep(0.002)
+    """Until the job has begun to plan or to work again."""
+    before = set(out.rglob("*"))
+    wait_until(process, lambda: set(out.rglob("*")) != before)
 
 
 def stamps(out):
