@@ -218,14 +218,14 @@ def _predict(
         try:
             _predict_together(jobs, predictor, settings)
             return
-        except Exception:  # whatever a predictor raises; found out below, one by one
+        except (Exception, SystemExit):  # of any predictor; found out below, one by one
             pass
     for job in jobs:
         try:
             _predict_alone(job, predictor, settings)
         except MemoryError:
             raise
-        except Exception as e:
+        except (Exception, SystemExit) as e:
             if _is_want_of_memory(e):
                 raise MemoryError(" ".join(str(e).split())) from e
             job.fail("predict", "predictor_failed", e)

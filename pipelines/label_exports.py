@@ -58,7 +58,8 @@ def write_annotations(output: LocalOutput, totals: Totals, annotations: str) -> 
     """Writes `annotations.json`: the input data set with its missing masks filled in.
 
     An annotation whose `segmentation` is missing or empty gets that of its box, as compressed run
-    lengths, and where it has no `area`, which evaluators need, the number of the mask's pixels.
+    lengths, and where it lacks them the fields that evaluators need: `area`, the number of the
+    mask's pixels, and `iscrowd`, 0.
     Everything else stays as it is: masks that were there, crowds, boxes that failed, other fields.
 
     Holds the run lengths of all masks in memory, some 500 bytes each.
@@ -97,6 +98,8 @@ def _with_mask(annotation: dict[str, Any], mask: dict[str, Any]) -> dict[str, An
     if result.get("area") is None:
         size, counts = mask["size"], mask["counts"].encode("ascii")
         result["area"] = rle_area({"size": size, "counts": counts})
+    if result.get("iscrowd") is None:
+        result["iscrowd"] = 0
     return result
 
 

@@ -48,17 +48,15 @@ class ImageSource:
         Raises:
             Unusable: it is missing, in several places, or cannot be read.
         """
-        path = self._find(file_name)
+        path, name = self._find(file_name), printable(file_name)
         try:
             with open(path, "rb") as file:
                 return file.read()
         except FileNotFoundError:
-            raise Unusable(
-                "image_missing", f"{printable(path)}: no such file"
-            ) from None
+            raise Unusable("image_missing", f"{name}: no such file") from None
         except (OSError, ValueError) as e:  # ValueError: a null character in the name
             reason = e.strerror if isinstance(e, OSError) else str(e)
-            raise Unusable("image_unreadable", f"{printable(path)}: {reason}") from e
+            raise Unusable("image_unreadable", f"{name}: {reason}") from e
 
     def _find(self, file_name: str) -> str:
         paths = [os.path.join(folder, file_name) for folder in self._folders]
@@ -70,6 +68,12 @@ class ImageSource:
         if not found:
             raise Unusable("image_missing", f"{name}: no file that matches the pattern")
         if len(found) > 1:
-            places = " and ".join(printable(path) for path in found[:2])
+            places = " and ".join(_last_parts(path) for path in found[:2])
             raise Unusable("image_ambiguous", f"{name}: found as {places}")
         return found[0]
+
+
+def _last_parts(path: str) -> str:
+    """Folder and file name: where the input lies as a whole is not for its dead letters."""
+    folder, name = os.path.split(path)
+    return printable(os.path.join(os.path.basename(folder), name))

@@ -22,6 +22,7 @@ from pycocotools.coco import COCO
 
 from deepmac.masks import decode_rle
 from pipelines import build_dataset, infer
+from pipelines.label_plan import unit_length
 
 NUM_IMAGES = 7
 HEIGHT, WIDTH = 24, 32
@@ -172,6 +173,7 @@ def test_exports_are_what_pycocotools_reads(dataset, tmp_path):
     def give_one_a_mask_and_one_an_area(data):
         data["annotations"][0]["segmentation"] = [mine]
         data["annotations"][1]["area"] = 7.5
+        del data["annotations"][1]["iscrowd"]
 
     edit(dataset, give_one_a_mask_and_one_an_area)
     assert label(dataset, out, "--write_coco_results", "--write_annotations") == 0
@@ -180,11 +182,12 @@ def test_exports_are_what_pycocotools_reads(dataset, tmp_path):
     assert list(after) == list(before)
     by_id = {row["annotation_id"]: row for row in rows_of(out)}
     for old, new in zip(before["annotations"], after["annotations"], strict=True):
-        if old["iscrowd"] or "segmentation" in old:
+        if old.get("iscrowd") or "segmentation" in old:
             assert new == old
             continue
         assert new["segmentation"] == by_id[old["id"]]["segmentation"]
         assert new["area"] == old.get("area", mask_of(by_id[old["id"]]).sum())
+        assert new["iscrowd"] == 0
         assert old.items() <= new.items()
     before["annotations"] = after["annotations"] = None
     assert after == before
