@@ -65,6 +65,11 @@ def parse_beam_args(
     if known.runner is None:
         # Beam's own default may fetch another engine from the network.
         args.append("--runner=FnApiRunner")
+    if known.direct_num_workers < 0:
+        raise OptionError(
+            f"--direct_num_workers must be positive, or 0 for as many as there are cores, got "
+            f"{known.direct_num_workers}"
+        )
     if known.direct_num_workers != 1 and not _given(args, "--direct_running_mode"):
         # Beam's default mode ignores the number of workers.
         args.append("--direct_running_mode=multi_processing")
@@ -111,7 +116,8 @@ def run_pipeline(
     """Builds the graph, runs it and waits for its end.
 
     Raises:
-        DataError: a step stopped on something that the user can mend.
+        DataError: a step stopped on something that the user can mend, or the engine that was
+            asked for cannot be used.
     """
     with _safe_path(), _quiet_logs(verbose):
         try:
@@ -127,6 +133,13 @@ def run_pipeline(
         except Exception as e:
             if message := _user_message(str(e)):
                 raise DataError(message) from None
+            if runner is None and not verbose:
+                # An engine that is not there, or not set up, is no bug of ours.
+                reason = " ".join(str(e).split()) or type(e).__name__
+                raise DataError(
+                    f"--runner={options.view_as(StandardOptions).runner} could not run the job: "
+                    f"{reason} (--verbose shows where)"
+                ) from e
             raise
 
 

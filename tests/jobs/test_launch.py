@@ -52,6 +52,7 @@ def test_several_workers_are_several_processes_unless_told_otherwise(args, mode)
             "Beam option: argument --direct_num_workers: invalid int",
         ),
         (["--direct_running_mode=fast"], "invalid choice: 'fast'"),
+        (["--direct_num_workers=-3"], "--direct_num_workers must be positive, or 0"),
         (["stray"], "has an option 'stray'"),
         (
             ["--num_shard=2"],
@@ -115,6 +116,16 @@ def test_other_errors_come_through_as_they_are():
     with pytest.raises(Exception, match="a bug") as caught:
         run_pipeline(parse_beam_args([]), build)
     assert not isinstance(caught.value, DataError)
+
+
+@pytest.mark.filterwarnings("ignore")  # of what the cloud's libraries have to say
+def test_an_engine_that_cannot_be_used_is_one_line():
+    def build(pipeline):
+        _ = pipeline | beam.Create([1])
+
+    message = "--runner=DataflowRunner could not run the job: .*Missing required option"
+    with pytest.raises(DataError, match=message):
+        run_pipeline(parse_beam_args(["--runner=DataflowRunner"]), build)
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="workers watch it on Linux alone")
