@@ -140,7 +140,7 @@ class _Job:
         """Height and width of the pixels."""
         return self.example.height, self.example.width
 
-    def fail(self, stage: str, reason: str, error: Exception) -> None:
+    def fail(self, stage: str, reason: str, error: BaseException) -> None:
         """Gives the image up."""
         self.image, self.masks = None, []
         self.failure = Failure(

@@ -145,6 +145,12 @@ def read_ground_truth(
         ("annotations_of_unknown_category", category_ids, full.category_index),
     ):
         counts[name] = int((index_of(values, known, named) < 0).sum())
+        if annotations and counts[name] == len(annotations):
+            kind = name.rpartition("_")[2]
+            raise DataError(
+                f"{where}: none of the annotations has the id of any {kind}: the first has {kind}_id "
+                f"{short(values[0])}, the first {kind} the id {short(next(iter(known), None))}"
+            )
     return ground_truth, counts
 
 

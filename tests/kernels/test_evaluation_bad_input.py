@@ -5,7 +5,7 @@ import pytest
 from coco_reference import run_ours
 
 from deepmac.errors import DataError, DeepmacError, OptionError
-from deepmac.evaluation.ground_truth import read_scope
+from deepmac.evaluation.ground_truth import read_ground_truth, read_scope
 from deepmac.evaluation.parameters import AreaRange, Parameters
 from pipelines.evaluation_units import read_results
 
@@ -134,6 +134,19 @@ def test_what_is_no_ground_truth_is_said(name):
     dataset, sentence = TRUTHS[name]
     with pytest.raises(DataError, match=sentence):
         read_scope(dataset, Parameters(), "gt.json")
+
+
+def test_annotations_of_which_none_has_an_image_are_said():
+    dataset = {
+        "images": [{"id": "1", "height": 9, "width": 9}],
+        "annotations": [
+            {"id": 1, "image_id": 1, "category_id": 2, "bbox": [1, 1, 2, 2]}
+        ],
+        "categories": [{"id": 2}],
+    }
+    sentence = "of any image: the first has image_id 1, the first image the id '1'"
+    with pytest.raises(DataError, match=sentence):
+        read_ground_truth(dataset, Parameters(iou_type="bbox"), "gt.json")
 
 
 @pytest.mark.parametrize(
