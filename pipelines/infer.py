@@ -219,9 +219,12 @@ def open_model(options: Options) -> CheckedPredictor:
 
 
 def _check_input(options: Options) -> None:
-    if (options.annotations is None) == (options.records is None):
-        raise OptionError("name the input: --annotations with --images, or --records")
-    if (options.annotations is None) != (options.images is None):
+    from_files = (options.annotations is not None, options.images is not None)
+    if (options.records is not None) == any(from_files):
+        raise OptionError(
+            "name one input: either --annotations and --images, or --records"
+        )
+    if any(from_files) and not all(from_files):
         raise OptionError("--annotations and --images go together")
     if options.label_map is not None and options.records is None:
         raise OptionError("--label_map is for --records")

@@ -1,6 +1,7 @@
 """Sub-commands of the command line, and what they share: options as data, errors as one line."""
 
 import dataclasses
+import io
 import os
 import sys
 import types
@@ -135,6 +136,11 @@ def run(
     """Runs a command and returns its exit status; a user's mistake becomes one line on stderr."""
     # TensorFlow's greetings would bury the one line that matters.
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(
+                errors="backslashreplace"
+            )  # for names that are no Unicode
     try:
         status = command.main(args=argv, prog_name=prog_name, standalone_mode=False)
         return status if isinstance(status, int) else 0

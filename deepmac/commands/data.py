@@ -155,8 +155,9 @@ def verify_(directory: str, reset: bool) -> None:
         remedy = (
             "`deepmac data verify --reset`, then the job's command, make them again"
         )
-    number = len(found.findings)
-    raise DataError(f"{directory}: not whole ({number} findings above); {remedy}")
+    raise DataError(
+        f"{directory}: not whole, see above ({len(found.findings)}); {remedy}"
+    )
 
 
 def _find(records: RecordDirectory, image_id: str | None) -> Example:

@@ -92,6 +92,8 @@ def open_records(
     if os.path.isdir(path):
         pattern = os.path.join(glob.escape(path), "*-of-[0-9][0-9][0-9][0-9][0-9]*")
     names = sorted(n for n in glob.glob(pattern) if os.path.isfile(n))
+    if not names and not os.path.isdir(path):
+        raise DataError(f"{path}: no such directory, and no file that matches it")
     if not names:
         raise DataError(f"{path}: no {MANIFEST} and no TFRecord files there")
     return RecordDirectory(

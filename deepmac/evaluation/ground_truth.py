@@ -239,7 +239,7 @@ def _segmentations(chosen: Sequence[Any], scope: Scope, place: Place) -> list[An
     more = f" ({len(lacking)} in all)" if len(lacking) > 1 else ""
     raise DataError(
         f"{place(lacking[0])} has no mask{more}, so 'segm' cannot be evaluated on: "
-        f"{one_of(names)}; restrict the categories, or evaluate 'bbox'"
+        f"{one_of(names)}; leave them out with --categories, or use --iou_type bbox"
     )
 
 

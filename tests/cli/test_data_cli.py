@@ -210,7 +210,7 @@ def test_verify_tells_an_unfinished_directory(data, records):
     [
         (
             ["show", "/no/such"],
-            "/no/such: no manifest.json and no TFRecord files there",
+            "/no/such: no such directory, and no file that matches it",
         ),
         (["stats", "/etc"], "no manifest.json and no TFRecord files there"),
         (["show", "{records}", "--id", "5"], "no image has the id 5"),

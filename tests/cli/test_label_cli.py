@@ -115,7 +115,7 @@ MISTAKES = [
     (["--annotations=nowhere.json"], "nowhere.json: cannot be read"),
     (
         ["--records=nowhere"],
-        "name the input: --annotations with --images, or --records",
+        "name one input: either --annotations and --images, or --records",
     ),
     (["--micro_batch=0"], "--micro_batch must be positive, got 0"),
     (["--mask_threshold=1.5"], "--mask_threshold must be in 0..1, got 1.5"),

@@ -435,6 +435,8 @@ def test_remote_directories_are_not_there_yet():
 
 def test_a_directory_of_somebody_else_is_left_alone(tmp_path):
     (tmp_path / "holiday.jpg").write_bytes(b"mine")
-    with pytest.raises(OptionError, match=r"holds holiday.jpg and no earlier double; name another"):
+    with pytest.raises(
+        OptionError, match=r"holds holiday.jpg and no earlier double; name another"
+    ):
         run(tmp_path)
     assert [path.name for path in tmp_path.iterdir()] == ["holiday.jpg"]
