@@ -5,7 +5,7 @@ import dataclasses
 import functools
 import gzip
 import io
-from collections.abc import Iterator, Mapping, Set
+from collections.abc import Collection, Iterator, Mapping, Set
 from pathlib import Path
 from typing import Any
 
@@ -81,7 +81,7 @@ class LabelWork:
 
     def process(self, unit: Unit, out: io.RawIOBase) -> UnitReport:
         assert self.predictor, "setup comes first"
-        assembly, tally = Assembly(), _Tally()
+        assembly, tally = Assembly(), _Tally(self.category_names)
         examples = self._examples(unit, assembly)
         # No time and no name in the header: equal results give equal files.
         with gzip.GzipFile("", "wb", compresslevel=6, fileobj=out, mtime=0) as file:
@@ -120,15 +120,24 @@ class LabelWork:
 
 
 class _Tally:
-    """What became of the images of a unit."""
+    """What became of the images of a unit.
 
-    def __init__(self):
+    Detections of categories that the data set does not have are kept, and counted: evaluators
+    leave them out, but not every user is one.
+    """
+
+    def __init__(self, category_ids: Collection[int]):
         self.failures: list[Failure] = []
+        self._category_ids = category_ids  # empty where the input names none
         self._counts: collections.Counter[str] = collections.Counter()
 
     def note(self, done: ImageLabels) -> None:
         self._counts["masks_empty"] += done.num_empty
         self._counts["masks_out"] += len(done.rows)
+        if self._category_ids:
+            self._counts["masks_of_unknown_category"] += sum(
+                row["category_id"] not in self._category_ids for row in done.rows
+            )
         if done.failure is None:
             self._counts["crowds"] += done.num_crowds
         else:

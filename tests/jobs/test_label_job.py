@@ -464,6 +464,16 @@ def test_detections_need_images_alone(dataset, tmp_path, detector):
     }
 
 
+def test_detections_of_categories_that_are_not_there_are_counted(
+    dataset, tmp_path, detector, capsys
+):
+    edit(dataset, lambda data: data.update(categories=[{"id": 5, "name": "hat"}]))
+    out = tmp_path / "out"
+    assert label(dataset, out, "--boxes=detect", model=detector) == 0
+    assert counts_of(out)["masks_of_unknown_category"] == len(rows_of(out)) > 0
+    assert "masks of unknown category" in capsys.readouterr().out
+
+
 def test_a_users_predictor_answers_for_given_boxes(dataset, tmp_path, detector):
     assert label(dataset, tmp_path / "out", model=detector) == 0
     assert len(rows_of(tmp_path / "out")) == 13
