@@ -4,7 +4,7 @@ Prints mean IoU at the ground-truth boxes for the filled box, the ellipse and ca
 all instances and of the seen and the unseen categories, with 95 % intervals of a bootstrap over
 pictures.
 
-    python benchmarks/shapes_baselines.py --num_images 200 --seed 0
+    python -m benchmarks.shapes_baselines --num_images 200 --seed 0
 """
 
 import argparse

@@ -11,10 +11,8 @@ from deepmac.data.records import stored_categories
 from deepmac.data.tfrecord import read_frames
 from deepmac.errors import DataError, OptionError, did_you_mean, one_of
 
-_SHARDS, _RECORDS = (
-    8,
-    16,
-)  # looked at: the first records with objects of the first shards
+# Looked at: the first records with objects of the first shards.
+_SHARDS, _RECORDS = 8, 16
 
 
 def open_with_categories(path: str, label_map: str | None = None) -> RecordDirectory:
