@@ -7,9 +7,8 @@ import numpy as np
 
 _GOLDEN = 0.618034  # of the colour circle: neighbours in a list look different
 _FILL = 0.45  # share of the mask's colour in its pixels
-_READABLE = (
-    640  # pixels: smaller images are enlarged towards this, so that names can be read
-)
+# Pixels: smaller images are enlarged towards this, so that names can be read
+_READABLE = 640
 
 
 def draw(

@@ -14,9 +14,8 @@ THRESHOLD = 0.5
 EDGE_TOLERANCE = 1e-5
 """In mask samples: a pixel this close outside a box edge counts as lying on it."""
 
-_MIN_SIDE = (
-    1e-4  # a box side is taken as at least this part of the image, as in the reference
-)
+# A box side is taken as at least this part of the image, as in the reference
+_MIN_SIDE = 1e-4
 
 
 @dataclasses.dataclass(frozen=True, slots=True)

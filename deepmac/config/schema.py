@@ -284,9 +284,8 @@ class ObjectCenterConfig(Message):
     use_labeled_classes: Training[bool] = False
     keypoint_weights_for_center: tuple[float, ...] = ()
     center_head_params: PredictionHeadConfig | None = None
-    peak_max_pool_kernel_size: int = (
-        3  # a peak is the greatest of a square of this side
-    )
+    # A peak is the greatest of a square of this side
+    peak_max_pool_kernel_size: int = 3
 
     def check(self) -> None:
         self.require_not_negative("object_center_loss_weight")

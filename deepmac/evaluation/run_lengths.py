@@ -14,9 +14,8 @@ from deepmac.instances import RLE
 from deepmac.masks import coco_mask
 
 _CHUNK = 255  # pycocotools.mask.area of a longer list overflows under NumPy 2
-_BATCH_CHARS = (
-    200_000  # of text decoded at once: the temporary arrays stay in the cache
-)
+# Of text decoded at once: the temporary arrays stay in the cache
+_BATCH_CHARS = 200_000
 
 
 def find_bad_rle(counts: Sequence[bytes], sizes: np.ndarray) -> tuple[int, str] | None:
