@@ -31,6 +31,7 @@ from pipelines.quickstart_pictures import draw_pictures
 from pipelines.storage import refusals_told
 
 _MARKER, _PAGE = "quickstart.json", "index.html"
+_TINY = "center_net_deepmac_tiny"  # made for these pictures
 _SIDE = 256  # pixels
 _NUM_SHARDS = 8  # of the records; enough for several workers to share
 _NUM_SHOWN = 8  # pictures on the page
@@ -51,11 +52,14 @@ class Options:
     num_images: int = option("Pictures to generate.", default=20)
     seed: int = option("Decides the pictures.", default=0)
     model: str | None = option(
-        "One more predictor: a configuration (with --checkpoint), or package.module:factory.",
+        "One more predictor: the configuration of --checkpoint, by default "
+        "center_net_deepmac_tiny, or package.module:factory.",
         default=None,
         metavar="NAME|PATH",
     )
-    checkpoint: str | None = option("Weights of --model.", default=None, metavar="PATH")
+    checkpoint: str | None = option(
+        "Weights of the network, which gets a row then.", default=None, metavar="PATH"
+    )
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -173,17 +177,15 @@ def _rows(options: Options, beam_args: Sequence[str]) -> list[_Row]:
     """The predictors of the table; Beam's flags, if given, are for all of them."""
     rows = [_Row("box", "box"), _Row("ellipse", "ellipse")]
     rows.append(_Row("grabcut", "grabcut", beam_args=_one_thread_each_processor()))
-    if options.model is None and options.checkpoint is not None:
-        raise OptionError(
-            "--checkpoint needs --model: name the configuration that the weights belong to "
-            "(deepmac config list)"
-        )
-    if options.model in CLASSICAL:
-        raise OptionError(f"--model={options.model}: is in the table anyway")
-    if options.model is not None:
-        is_own = ":" in options.model and options.checkpoint is None
-        name = options.model.rpartition(":")[2] if is_own else "deepmac"
-        rows.append(_Row(name, options.model, options.checkpoint))
+    model = options.model
+    if model is None and options.checkpoint is not None:
+        model = _TINY
+    if model in CLASSICAL:
+        raise OptionError(f"--model={model}: is in the table anyway")
+    if model is not None:
+        is_own = ":" in model and options.checkpoint is None
+        name = model.rpartition(":")[2] if is_own else "deepmac"
+        rows.append(_Row(name, model, options.checkpoint))
     if beam_args:
         rows = [dataclasses.replace(row, beam_args=tuple(beam_args)) for row in rows]
     return rows
@@ -288,9 +290,10 @@ def _table(figures: Mapping[str, Mapping[str, Any]], options: Options) -> Table:
         "IoU at boxes: of each object's mask with the true one, given its box; the mean. AP is "
         "COCO's; box, ellipse and grabcut have no scores to rank by, so it says less of them."
     ]
-    if options.model is None:
+    if options.model is None and options.checkpoint is None:
         notes.append(
-            "No deepmac row: no trained weights were given (--model NAME --checkpoint PATH)."
+            "No deepmac row: no trained weights were given (--checkpoint PATH, and --model NAME "
+            f"for another configuration than {_TINY})."
         )
     return Table(
         groups=(("", 1), ("IoU at boxes", 3), ("mask AP", 3)),

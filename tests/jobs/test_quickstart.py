@@ -132,9 +132,7 @@ def test_with_weights_there_is_a_deepmac_row(made, tmp_path):
     weights = tmp_path / "tiny.weights.h5"
     save_weights(deepmac.load(tiny, random_weights=True).batch.model, str(weights))
     printed = _run(
-        Options(
-            out=options.out, num_images=NUM_IMAGES, model=tiny, checkpoint=str(weights)
-        )
+        Options(out=options.out, num_images=NUM_IMAGES, checkpoint=str(weights))
     )
     iou = figures(out, "deepmac")["mean_iou_at_gt_boxes"]
     assert re.search(rf"^ deepmac +{iou:.3f} ", printed, re.MULTILINE)
@@ -167,7 +165,7 @@ def test_other_options_in_the_same_directory_are_refused(made):
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"checkpoint": "ckpt-1"}, "--checkpoint needs --model"),
+        ({"checkpoint": "no/ckpt-1"}, "no/ckpt-1"),
         ({"model": "grabcut"}, "in the table anyway"),
         ({"model": "grabcutt"}, "did you mean 'grabcut'"),
         ({"model": "no.such:predictor"}, "cannot import no.such"),
