@@ -79,7 +79,7 @@ def execute(options: Options, beam_args: list[str]) -> int:
     rows = _rows(options, beam_args)
     out = Path(options.out)
     for row in rows:
-        if row.model == options.model:  # the others cannot be wrong
+        if row.model not in CLASSICAL:  # they cannot be wrong
             infer.open_model(_label_options(row, out))
     with refusals_told(options.out):
         return _run(options, rows, out, started)
