@@ -1,5 +1,6 @@
 """`deepmac checkpoint` as a user runs it."""
 
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -11,7 +12,9 @@ CHECKPOINT = Path(__file__).parents[1] / "golden" / "full_hg10_roialign" / "chec
 
 def checkpoint(*arguments: str) -> subprocess.CompletedProcess[str]:
     command = [sys.executable, "-m", "deepmac", "checkpoint", *arguments]
-    return subprocess.run(command, capture_output=True, text=True, timeout=120)
+    # JAX, imported by other tests, leaves a level there that is not the user's wish.
+    env = {k: v for k, v in os.environ.items() if k != "TF_CPP_MIN_LOG_LEVEL"}
+    return subprocess.run(command, capture_output=True, text=True, timeout=120, env=env)
 
 
 @pytest.fixture(scope="module")
