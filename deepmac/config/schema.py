@@ -16,7 +16,7 @@ written for it means the same here. Numbers are held as written (double precisio
 
 import enum
 import re
-from typing import Annotated, ClassVar
+from typing import Annotated, Any, ClassVar
 
 from deepmac.config.message import (
     Evaluation,
@@ -149,7 +149,20 @@ class FeatureExtractorConfig(Message):
         return STRIDE * 2 ** BACKBONE_STAGES[self.type]
 
 
-_GREY = "the network takes three channels"
+INTERPOLATIONS = (ResizeType.BILINEAR, ResizeType.NEAREST_NEIGHBOR)
+"""Those that `deepmac.model.preprocess` has."""
+
+
+def _check_channels(resizer: Any) -> None:
+    is_grey = resizer.convert_to_grayscale
+    reason = "the network takes three channels; use false"
+    resizer.require("convert_to_grayscale", not is_grey, reason)
+
+
+def _check_interpolation(resizer: Any) -> None:
+    is_ours = resizer.resize_method in INTERPOLATIONS
+    names = " or ".join(m.name for m in INTERPOLATIONS)
+    resizer.require("resize_method", is_ours, f"must be {names}")
 
 
 @message
@@ -165,9 +178,8 @@ class KeepAspectRatioResizerConfig(Message):
 
     def check(self) -> None:
         self.require_positive("min_dimension", "max_dimension")
-        self.require(
-            "convert_to_grayscale", not self.convert_to_grayscale, f"{_GREY}; use false"
-        )
+        _check_channels(self)
+        _check_interpolation(self)
         pad = self.per_channel_pad_value
         self.require("per_channel_pad_value", len(pad) in (0, 3), "needs 3 numbers")
 
@@ -183,9 +195,8 @@ class FixedShapeResizerConfig(Message):
 
     def check(self) -> None:
         self.require_positive("height", "width")
-        self.require(
-            "convert_to_grayscale", not self.convert_to_grayscale, f"{_GREY}; use false"
-        )
+        _check_channels(self)
+        _check_interpolation(self)
 
 
 @message
@@ -204,9 +215,8 @@ class ConditionalShapeResizerConfig(Message):
 
     def check(self) -> None:
         self.require_positive("size_threshold")
-        self.require(
-            "convert_to_grayscale", not self.convert_to_grayscale, f"{_GREY}; use false"
-        )
+        _check_channels(self)
+        _check_interpolation(self)
         invalid = self.condition is ResizeCondition.INVALID
         self.require("condition", not invalid, "must be GREATER or SMALLER")
 
@@ -220,9 +230,7 @@ class PadToMultipleResizerConfig(Message):
 
     def check(self) -> None:
         self.require_positive("multiple")
-        self.require(
-            "convert_to_grayscale", not self.convert_to_grayscale, f"{_GREY}; use false"
-        )
+        _check_channels(self)
 
 
 @message

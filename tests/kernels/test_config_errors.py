@@ -384,3 +384,11 @@ def test_messages_nested_without_end_are_refused():
     text = "x " + "{ x " * 100_000
     with pytest.raises(ConfigError, match="nested too deeply"):
         read(text, PipelineConfig, "my.config", lenient=True)
+
+
+def test_an_interpolation_we_do_not_have_is_told_with_its_place():
+    text = SMALL.replace("width: 64", "width: 64 resize_method: AREA").replace("@", "")
+    assert error_of(text) == (
+        "my.config:7:65: model.center_net.image_resizer.fixed_shape_resizer.resize_method: "
+        "must be BILINEAR or NEAREST_NEIGHBOR, got AREA"
+    )

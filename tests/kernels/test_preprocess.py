@@ -18,7 +18,6 @@ from deepmac.config.schema import (
     ResizeCondition,
     ResizeType,
 )
-from deepmac.errors import ConfigError
 from deepmac.model.preprocess import (
     geometry,
     normalise,
@@ -167,12 +166,6 @@ def test_nearest_by_configuration():
     resized, _ = resize_image(image, resizer)
     assert resized[0, :, 0].tolist() == [0, 3, 7, 11]
     assert resized.dtype == np.float32
-
-
-@pytest.mark.parametrize("method", [ResizeType.BICUBIC, ResizeType.AREA])
-def test_an_interpolation_we_do_not_have_is_an_error(method):
-    with pytest.raises(ConfigError, match=rf"{method.name} is not available.*BILINEAR"):
-        resize_image(np.zeros((4, 4, 3), np.uint8), fixed(2, 2, resize_method=method))
 
 
 def test_channels_are_reversed_before_they_are_normalised():
