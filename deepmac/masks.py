@@ -13,9 +13,9 @@ from deepmac.text import short
 # Its type stubs know only half of what it accepts.
 coco_mask: Any = pycocotools.mask
 
-# Rasterising walks every edge pixel by pixel, also outside the image: a wild coordinate
-# would take all memory.
-_FARTHEST_POINT = 1e6
+FARTHEST_POINT = 1e6
+"""Of a polygon, in pixels. Rasterising walks every edge pixel by pixel, also outside the image: a
+wild coordinate would take all memory."""
 
 
 def encode_rle(mask: np.ndarray) -> RLE:
@@ -92,37 +92,68 @@ def check_rle(rle: RLE) -> None:
 
 
 def rle_runs(counts: bytes) -> np.ndarray:
-    """Run lengths int64 [R] of compressed `counts`: zeros and ones in turn, zeros first.
+    """Run lengths int64 [R] of one mask's compressed `counts`, see `runs_of`; may be empty."""
+    return runs_of([counts])[0] if counts else np.zeros(0, np.int64)
 
-    The format is COCO's: 5 bits of a signed number a character (offset 48), bit 6 says that
-    more follow, and from the fourth run on each is stored as the difference to the one two
-    before.
+
+def runs_of(counts: Sequence[bytes]) -> tuple[np.ndarray, np.ndarray]:
+    """Run lengths of N RLEs, one after the other.
+
+    Args:
+        counts: compressed COCO run lengths, none empty. 5 bits of a signed number a character
+            (offset 48), lowest first, the sixth bit says that more follow; from the fourth run
+            of a mask on, a run is stored as the difference to the one two before.
+
+    Returns:
+        int64 [R] runs (zeros and ones in turn, zeros first) and int64 [N] where each RLE starts.
 
     Raises:
-        DataError: the text is cut off or holds a character outside the alphabet.
+        DataError: a text is cut off or holds something else.
     """
-    chars = np.frombuffer(counts, np.uint8).astype(np.int64) - 48
-    if chars.size == 0:
-        return np.zeros(0, np.int64)
-    if chars.min() < 0 or chars.max() > 63:
+    bits = np.frombuffer(b"".join(counts), np.uint8) - np.uint8(48)
+    text_ends = np.cumsum([len(c) for c in counts], dtype=np.int64)
+    if bits.max() > 63:
         raise DataError("RLE counts hold a character that is not part of the encoding")
-    is_last = (chars & 0x20) == 0
-    if not is_last[-1]:
+    if (bits[text_ends - 1] & 32).any():
         raise DataError("RLE counts are cut off")
-    starts = np.concatenate([[0], np.flatnonzero(is_last)[:-1] + 1])
-    position = np.arange(chars.size) - np.repeat(
-        starts, np.diff(np.append(starts, chars.size))
-    )
-    if position.max() > 11:
-        raise DataError("RLE counts hold a run of more than 60 bits")
-    values = np.add.reduceat((chars & 0x1F) << (5 * position), starts)
-    ends = np.flatnonzero(is_last)
-    negative = (chars[ends] & 0x10) != 0
-    values -= np.where(negative, np.int64(1) << (5 * (position[ends] + 1)), 0)
-    # Undo the differences: runs 3, 5, 7, ... build on run 1, and 4, 6, ... on run 2.
-    values[1::2] = np.cumsum(values[1::2])
-    values[2::2] = np.cumsum(values[2::2])
-    return values
+    last = np.flatnonzero(bits < 32)  # [R], index of the last character of each run
+    lengths = np.diff(last, prepend=-1)
+    if lengths.max() > 8:
+        raise DataError("RLE counts hold a run of more than 40 bits")
+    # The last character carries the sign; most runs have no other.
+    top = bits[last].astype(np.int64)
+    runs = (top & 15) - (top & 16)
+    longer, back = np.flatnonzero(lengths > 1), 1
+    while longer.size:
+        runs[longer] = (runs[longer] << 5) | (bits[last[longer] - back] & 31)
+        back += 1
+        longer = longer[lengths[longer] > back]
+    starts = np.concatenate([[0], np.searchsorted(last, text_ends[:-1])])
+    _undo_differences(runs, starts)
+    return runs, starts
+
+
+def _undo_differences(runs: np.ndarray, starts: np.ndarray) -> None:
+    """Adds up, in place, runs 1, 3, 5, ... and runs 2, 4, 6, ... of every RLE.
+
+    Every other run of the whole array is summed in one pass, and each RLE takes off what had
+    come together before it. The first run of each stands for itself.
+    """
+    if len(starts) == 1:
+        runs[1::2] = np.cumsum(runs[1::2])
+        runs[2::2] = np.cumsum(runs[2::2])
+        return
+    stops = np.append(starts[1:], len(runs))
+    first = runs[starts]
+    runs[starts] = 0
+    for parity in (0, 1):
+        sums = np.cumsum(runs[parity::2])
+        begin, end = (starts - parity + 1) // 2, (stops - parity + 1) // 2
+        before = (
+            np.where(begin > 0, sums[np.maximum(begin - 1, 0)], 0) if sums.size else 0
+        )
+        runs[parity::2] = sums - np.repeat(before, end - begin)
+    runs[starts] = first
 
 
 def _rle_from_polygons(polygons: Sequence[Any], height: int, width: int) -> RLE:
@@ -141,7 +172,7 @@ def _rle_from_polygons(polygons: Sequence[Any], height: int, width: int) -> RLE:
             raise DataError(
                 f"polygon {index} holds something that is not a finite number"
             )
-        if largest > _FARTHEST_POINT:
+        if largest > FARTHEST_POINT:
             raise DataError(f"polygon {index} has a point {largest:.3g} pixels away")
     return coco_mask.merge(coco_mask.frPyObjects(list(polygons), height, width))
 

@@ -11,7 +11,7 @@ import numpy as np
 
 from deepmac.errors import DataError
 from deepmac.instances import RLE
-from deepmac.masks import coco_mask
+from deepmac.masks import coco_mask, runs_of
 
 _CHUNK = 255  # pycocotools.mask.area of a longer list overflows under NumPy 2
 # Of text decoded at once: the temporary arrays stay in the cache
@@ -70,62 +70,6 @@ def mask_iou(
         unlike sizes whose tight boxes overlap.
     """
     return coco_mask.iou(list(detections), list(truths), list(is_crowd))
-
-
-def runs_of(counts: Sequence[bytes]) -> tuple[np.ndarray, np.ndarray]:
-    """Run lengths of N RLEs, one after the other.
-
-    Args:
-        counts: compressed COCO run lengths, none empty. 5 bits of a signed number a character
-            (offset 48), lowest first, the sixth bit says that more follow; from the fourth run
-            of a mask on, a run is stored as the difference to the one two before.
-
-    Returns:
-        int64 [R] runs (zeros and ones in turn, zeros first) and int64 [N] where each RLE starts.
-
-    Raises:
-        DataError: a text is cut off or holds something else.
-    """
-    bits = np.frombuffer(b"".join(counts), np.uint8) - np.uint8(48)
-    text_ends = np.cumsum([len(c) for c in counts], dtype=np.int64)
-    if bits.max() > 63:
-        raise DataError("RLE counts hold a character that is not part of the encoding")
-    if (bits[text_ends - 1] & 32).any():
-        raise DataError("RLE counts are cut off")
-    last = np.flatnonzero(bits < 32)  # [R], index of the last character of each run
-    lengths = np.diff(last, prepend=-1)
-    if lengths.max() > 8:
-        raise DataError("RLE counts hold a run of more than 40 bits")
-    # The last character carries the sign; most runs have no other.
-    top = bits[last].astype(np.int64)
-    runs = (top & 15) - (top & 16)
-    longer, back = np.flatnonzero(lengths > 1), 1
-    while longer.size:
-        runs[longer] = (runs[longer] << 5) | (bits[last[longer] - back] & 31)
-        back += 1
-        longer = longer[lengths[longer] > back]
-    starts = np.concatenate([[0], np.searchsorted(last, text_ends[:-1])])
-    _undo_differences(runs, starts)
-    return runs, starts
-
-
-def _undo_differences(runs: np.ndarray, starts: np.ndarray) -> None:
-    """Adds up, in place, runs 1, 3, 5, ... and runs 2, 4, 6, ... of every RLE.
-
-    Every other run of the whole array is summed in one pass, and each RLE takes off what had
-    come together before it. The first run of each stands for itself.
-    """
-    stops = np.append(starts[1:], len(runs))
-    first = runs[starts]
-    runs[starts] = 0
-    for parity in (0, 1):
-        sums = np.cumsum(runs[parity::2])
-        begin, end = (starts - parity + 1) // 2, (stops - parity + 1) // 2
-        before = (
-            np.where(begin > 0, sums[np.maximum(begin - 1, 0)], 0) if sums.size else 0
-        )
-        runs[parity::2] = sums - np.repeat(before, end - begin)
-    runs[starts] = first
 
 
 def _find_bad(counts: Sequence[bytes], sizes: np.ndarray) -> tuple[int, str] | None:

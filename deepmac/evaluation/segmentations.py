@@ -10,10 +10,8 @@ from deepmac.errors import DataError
 from deepmac.evaluation.columns import Place
 from deepmac.evaluation.run_lengths import find_bad_rle
 from deepmac.instances import RLE
-from deepmac.masks import coco_mask
+from deepmac.masks import FARTHEST_POINT, coco_mask
 from deepmac.text import short
-
-_FARTHEST = 1e6  # pixels; a polygon costs memory in proportion to its length
 
 
 def check_segmentations(
@@ -121,8 +119,8 @@ def _polygon_problem(polygons: list[Any]) -> str | None:
         if not {type(v) for v in polygon} <= {int, float}:
             return f"a polygon holds something that is not a number: {short(polygon)}"
         if polygon and not (
-            min(polygon) >= -_FARTHEST
-            and max(polygon) <= _FARTHEST
+            min(polygon) >= -FARTHEST_POINT
+            and max(polygon) <= FARTHEST_POINT
             and math.isfinite(sum(polygon))  # min and max miss NaN
         ):
             return f"a polygon is not finite, or lies far outside any image: {short(polygon)}"

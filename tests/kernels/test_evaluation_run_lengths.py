@@ -11,9 +11,9 @@ from deepmac.evaluation.run_lengths import (
     find_bad_rle,
     mask_iou,
     rle_areas,
-    runs_of,
     tight_boxes,
 )
+from deepmac.masks import runs_of
 
 
 def encode(mask: np.ndarray) -> dict:
