@@ -136,11 +136,10 @@ def run(
     """Runs a command and returns its exit status; a user's mistake becomes one line on stderr."""
     # TensorFlow's greetings would bury the one line that matters.
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
+    # File names may be no Unicode, and are shown all the same.
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):
-            stream.reconfigure(
-                errors="backslashreplace"
-            )  # for names that are no Unicode
+            stream.reconfigure(errors="backslashreplace")
     try:
         status = command.main(args=argv, prog_name=prog_name, standalone_mode=False)
         return status if isinstance(status, int) else 0

@@ -3,12 +3,18 @@
 import json
 import math
 from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING
 
 import click
 
 from deepmac.commands import CommandGroup
 from deepmac.config.load import config_names, load_config
+from deepmac.config.schema import CenterNetConfig
 from deepmac.errors import DeepmacError
+
+if TYPE_CHECKING:
+    from deepmac.checkpoint.load import Weights
+    from deepmac.checkpoint.report import Report
 
 
 @click.group("checkpoint", cls=CommandGroup, later=("diff", "convert"))
@@ -48,8 +54,7 @@ def inspect(
     from deepmac.checkpoint.locate import locate
 
     location = locate(path)
-    if config is not None:
-        load_config(config, overrides)
+    wanted = None if config is None else load_config(config, overrides)
     from deepmac.checkpoint.load import open_weights
 
     weights = open_weights(location.path)
@@ -60,8 +65,9 @@ def inspect(
     if variables:
         click.echo("\nvariables")
         _echo_table([[name, _text(shape)] for name, shape in sorted(shapes.items())])
-    if config is not None:
-        _compare(weights, config, overrides)
+    if wanted is not None:
+        report = _compare(weights, shapes, wanted.model.center_net)
+        click.echo(f"\nit fits {config}: {report.summary()}")
 
 
 def _description(weights) -> str:
@@ -135,17 +141,15 @@ def _echo_counts(shapes: Mapping[str, tuple[int, ...]]) -> None:
     )
 
 
-def _compare(weights, config: str, overrides: Sequence[str]) -> None:
+def _compare(
+    weights: "Weights", shapes: Mapping[str, tuple[int, ...]], config: CenterNetConfig
+) -> "Report":
     from deepmac.checkpoint.facts import infer_embedding_kernel
     from deepmac.checkpoint.load import check_fit
     from deepmac.model.deepmac import DeepMAC
 
-    shapes = {name: stored.shape for name, stored in weights.variables.items()}
     kernel = infer_embedding_kernel(shapes) or (3, 3)
-    center_net = load_config(config, overrides).model.center_net
-    model = DeepMAC(center_net, embedding_head_kernel=kernel)
-    report = check_fit(model, weights)
-    click.echo(f"\nit fits {config}: {report.summary()}")
+    return check_fit(DeepMAC(config, embedding_head_kernel=kernel), weights)
 
 
 def _echo_table(rows: Sequence[Sequence[str]]) -> None:
