@@ -48,6 +48,30 @@ def open_deepmac(
     backbone: HourglassSpec | None = None,
     reference_quirks: bool | None = None,
 ) -> "DeepmacPredictor":
+    """A predictor with `load_network`'s network. See `deepmac.load` for the arguments."""
+    return DeepmacPredictor(
+        load_network(
+            name_or_path,
+            checkpoint=checkpoint,
+            overrides=overrides,
+            random_weights=random_weights,
+            accept=accept,
+            backbone=backbone,
+            reference_quirks=reference_quirks,
+        )
+    )
+
+
+def load_network(
+    name_or_path: str | Path,
+    *,
+    checkpoint: str | Path | None = None,
+    overrides: Iterable[str] = (),
+    random_weights: bool = False,
+    accept: Sequence[str] = (),
+    backbone: HourglassSpec | None = None,
+    reference_quirks: bool | None = None,
+) -> DeepMAC:
     """The network of a configuration, with its weights. See `deepmac.load` for the arguments."""
     config = load_config(name_or_path, overrides, cross_check=backbone is None)
     build = functools.partial(
@@ -63,13 +87,13 @@ def open_deepmac(
                 f"learnt to predict with; name one (--checkpoint path/to/ckpt-51, or checkpoint=... "
                 f"in Python)"
             )
-        return DeepmacPredictor(build())
+        return build()
     weights = open_weights(checkpoint)
     shapes = {name: stored.shape for name, stored in weights.variables.items()}
     kernel = infer_embedding_kernel(shapes)
     model = build(embedding_head_kernel=kernel) if kernel else build()
     load_weights(model, weights, accept=accept)
-    return DeepmacPredictor(model)
+    return model
 
 
 def _build(config: CenterNetConfig, **options: Any) -> DeepMAC:
