@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from typing import NamedTuple
 
 from deepmac.config.schema import CenterNetConfig, PredictionHeadConfig
-from deepmac.model.hourglass import BuiltLayer, convolution
+from deepmac.model.layers import BuiltLayer, convolution
 from deepmac.model.tensors import Tensor, ops
 
 
@@ -95,7 +95,9 @@ class PredictionHead(BuiltLayer):
         for channels, kernel_size in zip(filters, kernel_sizes, strict=True):
             self.convs.append(convolution(in_channels, channels, kernel_size, bias=0.0))
             in_channels = channels
-        self.convs.append(convolution(in_channels, out_channels, 1, bias=bias_init))
+        self.convs.append(
+            convolution(in_channels, out_channels, 1, bias=bias_init, is_output=True)
+        )
 
     def call(self, x):
         for conv in self.convs[:-1]:

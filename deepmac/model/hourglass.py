@@ -1,24 +1,13 @@
-"""The hourglass network: the backbone, and the usual mask head.
-
-Layers are built in their constructors, so that a network has all of its variables, and can be
-counted, saved and loaded, before it has seen an image. They say so by `built`: Keras would
-otherwise find out by calling each once more, at every level of the nesting (four times the time
-to a first result). Images and features are channels-last.
-"""
+"""The hourglass network: the backbone, and the usual mask head. Features are channels-last."""
 
 import dataclasses
 from collections.abc import Sequence
-from typing import Any
 
 import keras
 
 from deepmac.errors import ConfigError, did_you_mean, one_of
+from deepmac.model.layers import BuiltLayer, batch_norm, convolution
 from deepmac.model.tensors import ops
-
-NORM_EPSILON = 1e-5
-# Keras convention: moving = 0.1 * moving + 0.9 * batch. It looks like another framework's 0.1
-# copied over, but it is what the published weights were trained with.
-NORM_MOMENTUM = 0.1
 
 
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
@@ -102,14 +91,6 @@ def backbone_spec(name: str) -> HourglassSpec:
             f"there are {one_of(BACKBONES)}{did_you_mean(name, BACKBONES)}"
         )
     return hourglass_spec(*BACKBONES[name])
-
-
-class BuiltLayer(keras.layers.Layer):
-    """A layer that makes all of its variables when it is constructed."""
-
-    def __init__(self):
-        super().__init__()
-        self.built = True  # else Keras tries a call, and does not load weights before
 
 
 class HourglassNetwork(BuiltLayer):
@@ -222,6 +203,8 @@ class Hourglass(BuiltLayer):
 class ResidualBlock(BuiltLayer):
     """Two 3x3 convolutions around which the input, or a 1x1 convolution of it, is added."""
 
+    folds = (("conv", "norm"),)
+
     def __init__(
         self, in_channels: int, channels: int, stride: int = 1, skip: bool = False
     ):
@@ -246,6 +229,8 @@ class ResidualBlock(BuiltLayer):
 
 class ConvBlock(BuiltLayer):
     """Convolution without bias, batch norm and, if `relu`, ReLU."""
+
+    folds = (("conv", "norm"),)
 
     def __init__(
         self,
@@ -312,43 +297,3 @@ def upsample(x, factor: int):
     if factor == 1:
         return x
     return ops.repeat(ops.repeat(x, factor, axis=1), factor, axis=2)
-
-
-def convolution(
-    in_channels: int,
-    channels: int,
-    kernel_size: int | tuple[int, int],
-    stride: int = 1,
-    bias: float | None = None,
-) -> keras.layers.Conv2D:
-    """A convolution with its variables; "same" padding unless strided, then none.
-
-    `bias` is what the bias starts from; None: there is none.
-    """
-    initial: Any = keras.initializers.Constant(bias or 0.0)
-    layer = keras.layers.Conv2D(
-        channels,
-        kernel_size,
-        strides=stride,
-        padding="same" if stride == 1 else "valid",
-        data_format="channels_last",
-        use_bias=bias is not None,
-        bias_initializer=initial,
-    )
-    layer.build((None, None, None, in_channels))
-    return layer
-
-
-def batch_norm(channels: int) -> keras.layers.BatchNormalization:
-    """The batch norm of all hourglass parts, with its variables.
-
-    In training it sees the batch of all replicas. TensorFlow has to be told so, and then computes
-    the variance as the reference does; in JAX a sharded batch is one array to begin with.
-    """
-    layer = keras.layers.BatchNormalization(
-        momentum=NORM_MOMENTUM,
-        epsilon=NORM_EPSILON,
-        synchronized=keras.backend.backend() == "tensorflow",
-    )
-    layer.build((None, None, None, channels))
-    return layer

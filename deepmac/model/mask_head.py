@@ -10,12 +10,11 @@ import keras
 from deepmac.config.schema import MaskHeadConfig
 from deepmac.errors import ConfigError, one_of
 from deepmac.model.hourglass import (
-    BuiltLayer,
     HourglassNetwork,
     HourglassSpec,
-    convolution,
     hourglass_spec,
 )
+from deepmac.model.layers import BuiltLayer, convolution
 from deepmac.model.tensors import Tensor, ops
 
 # network_type -> depth, and what differs from the published network of that depth
@@ -68,7 +67,9 @@ class HourglassMaskHead(BuiltLayer):
         self.net = HourglassNetwork(
             spec, roi_channels + instance_channels, stem_stride=1
         )
-        self.project_out = convolution(self.net.out_channels, 1, 1, bias=0.0)
+        self.project_out = convolution(
+            self.net.out_channels, 1, 1, bias=0.0, is_output=True
+        )
 
     def call(self, roi_features, instance, training=False):
         """float [M, S, S, C], float [M, E] -> float [M, S, S]."""

@@ -23,6 +23,14 @@ def named_variables(layer: keras.layers.Layer) -> dict[str, keras.Variable]:
     return named
 
 
+def layers_under(layer: keras.layers.Layer) -> list[keras.layers.Layer]:
+    """A layer and all that `named_variables` finds below it, each once."""
+    found = {id(layer): layer}
+    for child in _children(layer).values():
+        found |= {id(below): below for below in layers_under(child)}
+    return list(found.values())
+
+
 def _children(layer: keras.layers.Layer) -> dict[str, keras.layers.Layer]:
     """The layers among the public attributes; members of lists as `name/position`."""
     children = {}
