@@ -3,12 +3,18 @@
 The work of the `label` job without the job: plain values in, plain values out. What cannot be
 done is handed back as a `Failure`; nothing is dropped without one, and one bad image costs
 nothing but itself.
+
+While a batch is predicted, the next one is read, decoded and resized in one thread, and the masks of
+the one before are pasted and run-length coded in another.
 """
 
+import collections
+import contextlib
 import dataclasses
 import itertools
 import math
 from collections.abc import Iterable, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 from typing import Any
 
 import numpy as np
@@ -81,25 +87,51 @@ class ImageLabels:
 def label_images(
     examples: Iterable[Example], predictor: CheckedPredictor, settings: Settings
 ) -> Iterator[ImageLabels]:
-    """Labels images in the order given, holding `settings.micro_batch` of them in memory.
+    """Labels images in the order given, holding three times `settings.micro_batch` in memory.
 
     An exception of the predictor costs only the image that causes it: a batch that fails is
     repeated image by image. Memory that does not even suffice for one image is none of its faults.
 
     Args:
         examples: with their encoded images; the boxes in pixels, inside the image, with positive
-            sides (`deepmac.data.coco.InstanceReader` sees to that).
+            sides (`deepmac.data.coco.InstanceReader` sees to that). Taken in another thread.
         predictor: see `deepmac.predictors.open_predictor`.
         settings: how.
 
     Raises:
         MemoryError: see above; whatever the backend raises in its place becomes one.
     """
-    jobs = (_Job(example, settings) for example in examples)
-    while batch := list(itertools.islice(jobs, settings.micro_batch)):
-        _predict([job for job in batch if job.wants_masks], predictor, settings)
-        for job in batch:
-            yield job.labels(settings)
+    jobs = (_Job(example, predictor, settings) for example in examples)
+    pasted: collections.deque[list[Future[ImageLabels]]] = collections.deque()
+    with _thread("decode") as decoding, _thread("paste") as pasting:
+        ready = _ahead(jobs, settings.micro_batch, decoding)
+        while batch := list(itertools.islice(ready, settings.micro_batch)):
+            _predict([job for job in batch if job.wants_masks], predictor, settings)
+            pasted.append([pasting.submit(job.labels, settings) for job in batch])
+            if len(pasted) > 1:
+                yield from (labels.result() for labels in pasted.popleft())
+        for batch in pasted:
+            yield from (labels.result() for labels in batch)
+
+
+@contextlib.contextmanager
+def _thread(name: str) -> Iterator[ThreadPoolExecutor]:
+    """A thread for work in order; what has not begun when the block is left is never done."""
+    executor = ThreadPoolExecutor(1, name)
+    try:
+        yield executor
+    finally:
+        executor.shutdown(cancel_futures=True)
+
+
+def _ahead(
+    items: Iterator["_Job"], count: int, executor: ThreadPoolExecutor
+) -> Iterator["_Job"]:
+    """The same items, `count` of which are taken before their turn, in another thread."""
+    coming = collections.deque(executor.submit(next, items, None) for _ in range(count))
+    while (item := coming.popleft().result()) is not None:
+        coming.append(executor.submit(next, items, None))
+        yield item
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -113,12 +145,21 @@ class _Mask:
 
 
 class _Job:
-    """One image on its way: pixels, boxes, masks."""
+    """One image on its way: pixels, boxes, masks.
 
-    def __init__(self, example: Example, settings: Settings):
+    Attributes:
+        image: what the predictor takes; None where the image has failed.
+        result: what it made of the image, with masks in the frames of their boxes.
+        masks: the masks in the frame of the image.
+    """
+
+    def __init__(
+        self, example: Example, predictor: CheckedPredictor, settings: Settings
+    ):
         self.example = example
         self.failure: Failure | None = None
-        self.image: np.ndarray | None = None
+        self.image: Any = None
+        self.result: BoxMasks | None = None
         self.masks: list[_Mask] = []
         self.instances: tuple[Instance, ...] = ()
         self.boxes: np.ndarray | None = None  # float64 [N, 4], one for each instance
@@ -127,9 +168,12 @@ class _Job:
             boxes = [instance.box for instance in self.instances]
             self.boxes = np.array(boxes, np.float64).reshape(-1, 4)
         try:
-            self.image = _pixels(example, settings.max_pixels)
+            pixels = _pixels(example, settings.max_pixels)
         except Unusable as e:
             self.fail("image", e.reason, e)
+            return
+        with self.failing():
+            self.image = predictor.prepare(pixels)
 
     @property
     def wants_masks(self) -> bool:
@@ -142,7 +186,7 @@ class _Job:
 
     def fail(self, stage: str, reason: str, error: BaseException) -> None:
         """Gives the image up."""
-        self.image, self.masks = None, []
+        self.image, self.result, self.masks = None, None, []
         self.failure = Failure(
             image_id=self.example.image_id,
             annotation_id=None,
@@ -152,8 +196,27 @@ class _Job:
             message=" ".join(str(error).split()),
         )
 
+    @contextlib.contextmanager
+    def failing(self) -> Iterator[None]:
+        """What the predictor raises inside fails the image.
+
+        But want of memory fails none: it may have passed when the job is begun again.
+        """
+        try:
+            yield
+        except MemoryError:
+            raise
+        except (Exception, SystemExit) as e:
+            if _is_want_of_memory(e):
+                raise MemoryError(" ".join(str(e).split())) from e
+            self.fail("predict", "predictor_failed", e)
+
     def labels(self, settings: Settings) -> ImageLabels:
-        """The result, once the masks are there or the image has failed."""
+        """The outcome, once the predictor is done with the image or the image has failed."""
+        self.image = None  # pixels are not needed any more
+        if self.result is not None:
+            with self.failing():
+                self.masks = _in_image(self.result, self.boxes, self.size, settings)
         masks = self.masks
         if self.boxes is None:
             good = (mask for mask in masks if mask.score >= settings.min_score)
@@ -210,10 +273,7 @@ def _pixels(example: Example, max_pixels: int) -> np.ndarray:
 def _predict(
     jobs: Sequence[_Job], predictor: CheckedPredictor, settings: Settings
 ) -> None:
-    """Fills in the masks of jobs, or fails those that the predictor fails on.
-
-    Want of memory fails no image: it may have passed when the job is begun again.
-    """
+    """Fills in the results of jobs, or fails those that the predictor fails on."""
     if len(jobs) > 1 and not predictor.in_image_frame:
         try:
             _predict_together(jobs, predictor, settings)
@@ -221,14 +281,8 @@ def _predict(
         except (Exception, SystemExit):  # of any predictor; found out below, one by one
             pass
     for job in jobs:
-        try:
+        with job.failing():
             _predict_alone(job, predictor, settings)
-        except MemoryError:
-            raise
-        except (Exception, SystemExit) as e:
-            if _is_want_of_memory(e):
-                raise MemoryError(" ".join(str(e).split())) from e
-            job.fail("predict", "predictor_failed", e)
 
 
 def _is_want_of_memory(error: BaseException | None) -> bool:
@@ -247,24 +301,26 @@ def _is_want_of_memory(error: BaseException | None) -> bool:
 def _predict_together(
     jobs: Sequence[_Job], predictor: CheckedPredictor, settings: Settings
 ) -> None:
-    images = [job.image for job in jobs if job.image is not None]
     boxes = [job.boxes for job in jobs if job.boxes is not None]
-    results = predictor(images, None if settings.detect else boxes)
+    results = predictor([job.image for job in jobs], None if settings.detect else boxes)
     for job, result in zip(jobs, results, strict=True):
-        job.masks = _in_image(result, job.boxes, job.size, settings)
+        if isinstance(result, BoxMasks):
+            job.result = result
+        else:  # of the image's size each: not for keeping
+            job.masks = _in_image(result, job.boxes, job.size, settings)
 
 
 def _predict_alone(job: _Job, predictor: CheckedPredictor, settings: Settings) -> None:
     """As `_predict_together`; masks of the image's size are asked for some at a time."""
-    image, boxes = job.image, job.boxes
-    if image is None or boxes is None or not predictor.in_image_frame:
+    boxes = job.boxes
+    if boxes is None or not predictor.in_image_frame:
         _predict_together([job], predictor, settings)
         return
     job.masks = []
     at_once = max(_IN_FRAME_BYTES // math.prod(job.size), 1)
     for start in range(0, len(boxes), at_once):
         some = boxes[start : start + at_once]
-        (result,) = predictor([image], [some])
+        (result,) = predictor([job.image], [some])
         job.masks += _in_image(result, some, job.size, settings)
 
 

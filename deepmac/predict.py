@@ -12,6 +12,7 @@ from deepmac.boxes import normalise
 from deepmac.paste import paste_masks
 
 if TYPE_CHECKING:
+    from deepmac.model.folding import Precision
     from deepmac.model.hourglass import HourglassSpec
     from deepmac.predictors.deepmac import DeepmacPredictor
 
@@ -25,6 +26,7 @@ def load(
     accept: Sequence[str] = (),
     backbone: "HourglassSpec | None" = None,
     reference_quirks: bool | None = None,
+    precision: "Precision" = "float32",
 ) -> "Predictor":
     """Opens the network of a configuration with its weights.
 
@@ -39,6 +41,9 @@ def load(
         backbone: dimensions of a backbone other than the one the configuration names.
         reference_quirks: None for the usual choice between what is right and what the reference
             does; True for the reference in everything, False for what is right in everything.
+        precision: `bfloat16` computes in half the bits: several times faster where the processor
+            has matrix units for it, at masks that may differ: compare them on your own weights
+            first (`deepmac.precision.compare`). `float32` is the one that equals the reference.
 
     Raises:
         ConfigError: the configuration cannot be read, or asks for what is not available.
@@ -55,6 +60,7 @@ def load(
         accept=accept,
         backbone=backbone,
         reference_quirks=reference_quirks,
+        precision=precision,
     )
     return Predictor(masks, reference_quirks=reference_quirks)
 

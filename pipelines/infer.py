@@ -3,12 +3,13 @@
 import dataclasses
 import functools
 import sys
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
 import deepmac
 from deepmac.commands import from_options, option, run
+from deepmac.data.assemble import Assembly
 from deepmac.data.coco import OUT_OF_BOUNDS
 from deepmac.data.decode import MAX_PIXELS
 from deepmac.data.directory import RecordDirectory
@@ -16,6 +17,7 @@ from deepmac.data.foreign import open_with_categories
 from deepmac.data.image_source import ImageSource
 from deepmac.data.manifest import PREDICTIONS, file_sha256
 from deepmac.errors import OptionError
+from deepmac.instances import Example
 from deepmac.label import Settings
 from deepmac.paste import THRESHOLD
 from deepmac.predictors.checked import CheckedPredictor
@@ -23,8 +25,10 @@ from deepmac.terminal import announce
 from pipelines import launch
 from pipelines.build_plan import NoWriter, Writer
 from pipelines.dead_letters import conclude
+from pipelines.json_lines import load_line
 from pipelines.label_exports import write_annotations, write_results
 from pipelines.label_plan import plan_boxes, plan_images, plan_records, records_digest
+from pipelines.label_precision import REQUESTS, settle
 from pipelines.label_work import LabelWork, open_shared
 from pipelines.preflight import (
     Problems,
@@ -32,8 +36,11 @@ from pipelines.preflight import (
     check_output,
     check_readable,
 )
-from pipelines.storage import hold_output
-from pipelines.units import Totals, finish, run_units
+from pipelines.storage import LocalOutput, hold_output
+from pipelines.unit_files import JOB
+from pipelines.unit_plan import SETTLED
+from pipelines.unit_task import read_plan
+from pipelines.units import PlanWriter, Totals, Unit, finish, run_units
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -80,6 +87,13 @@ class Options:
         metavar="PATTERN",
         default=(),
     )
+    precision: str = option(
+        "What a network computes in. bfloat16 is several times faster where the processor has matrix "
+        "units for it, and is compared with float32 on the first images; auto takes it where it is "
+        "both faster and the same.",
+        default="float32",
+        choices=REQUESTS,
+    )
     boxes: str = option(
         "Masks for the boxes of the input, or for those that the model detects.",
         default="given",
@@ -106,7 +120,7 @@ class Options:
         "of them, from 4 to 256.",
         default=None,
     )
-    micro_batch: int = option("Images decoded and predicted together.", default=4)
+    micro_batch: int = option("Images predicted together.", default=4)
     max_pixels: int = option("Images with more pixels fail.", default=MAX_PIXELS)
     write_coco_results: bool = option(
         "Write predictions.json too, a plain COCO results file.", default=False
@@ -130,8 +144,8 @@ def execute(options: Options, beam_args: list[str]) -> int:
         totals = run_units(
             output,
             job="label",
-            plan=functools.partial(_plan, options),
-            work=functools.partial(_work, options),
+            plan=functools.partial(_plan_and_settle, options, output),
+            work=functools.partial(_begin, options),
             options=identity,
             inputs=_inputs(options),
             beam_options=beam_options,
@@ -161,6 +175,9 @@ def make_manifest(identity: Mapping[str, Any], totals: Totals) -> dict[str, Any]
         **PREDICTIONS.head(),
         "deepmac": deepmac.__version__,
         "options": dict(identity),
+        "precision": {
+            k: v for k, v in totals.context["precision"].items() if k != "summary"
+        },
         "categories": [
             {"id": i, "name": name} for i, name in totals.context["categories"]
         ],
@@ -193,7 +210,7 @@ def _check(options: Options) -> CheckedPredictor:
             _open_records(options)
     predictor = None
     with problems.noting():
-        predictor = open_model(options)
+        predictor = open_model(options, settled_before(options.out))
     if problems and options.annotations and options.images:
         # The job will not run; what is wrong inside the file is worth telling all the same.
         with problems.noting():
@@ -203,17 +220,26 @@ def _check(options: Options) -> CheckedPredictor:
     return predictor
 
 
-def open_model(options: Options) -> CheckedPredictor:
+def open_model(options: Options, precision: str = "float32") -> CheckedPredictor:
     """The predictor that the options ask for; the job finds it open in this process.
+
+    Args:
+        options: of the job.
+        precision: what the network computes in; `options.precision` is only what was asked for.
 
     Raises:
         OptionError: there is none of that name, or it cannot do what is asked for.
         DeepmacError: from opening it.
     """
-    predictor = open_shared(options.model, _model_options(options))
+    predictor = open_shared(options.model, _model_options(options, precision))
     if options.boxes == "detect" and not predictor.can_detect:
         raise OptionError(
             f"--boxes=detect: '{options.model}' has no detector of its own; use --boxes=given"
+        )
+    if options.precision == "bfloat16" and predictor.precision is None:
+        raise OptionError(
+            f"--precision=bfloat16: '{options.model}' is not the network of a configuration, which "
+            f"alone has a choice; leave it out"
         )
     return predictor
 
@@ -260,13 +286,14 @@ def _check_exports(options: Options) -> None:
         raise OptionError("--write_annotations: records have no annotation file")
 
 
-def _model_options(options: Options) -> tuple[tuple[str, Any], ...]:
+def _model_options(options: Options, precision: str) -> tuple[tuple[str, Any], ...]:
     """The options of the predictor that are set."""
     given = {
         "checkpoint": options.checkpoint,
         "overrides": options.set,
         "accept": options.accept,
         "reference_quirks": options.reference_quirks,
+        "precision": None if precision == "float32" else precision,
     }
     return tuple((name, value) for name, value in given.items() if value)
 
@@ -281,6 +308,7 @@ def _identity(options: Options, predictor: CheckedPredictor) -> dict[str, Any]:
         "model": Path(options.model).name,
         "model_fingerprint": predictor.fingerprint,
         "boxes": options.boxes,
+        "precision": options.precision,
         "mask_threshold": options.mask_threshold,
         "reference_quirks": options.reference_quirks,
         "max_pixels": options.max_pixels,
@@ -326,11 +354,55 @@ def _plan(options: Options, writer: Writer) -> dict[str, Any]:
         )
 
 
-def _work(options: Options, context: Mapping[str, Any]) -> LabelWork:
+def _plan_and_settle(
+    options: Options, output: LocalOutput, writer: PlanWriter
+) -> dict[str, Any]:
+    """The plan's context, and in it what the network computes in: see `settle`."""
+    context = _plan(options, writer)
+    writer.flush()
+
+    def first_examples() -> Iterator[Example]:
+        first = min(writer.num_items)
+        unit = Unit(first, read_plan(output, first, writer.num_items[first]))
+        return make_work(options, context, "float32").examples(unit, Assembly())
+
+    settled = settle(
+        options.precision,
+        functools.partial(open_model, options),
+        first_examples,
+        detect=options.boxes == "detect",
+        mask_threshold=options.mask_threshold,
+        max_pixels=options.max_pixels,
+    )
+    return context | {"precision": settled, SETTLED: [settled["precision"]]}
+
+
+def _begin(options: Options, context: Mapping[str, Any]) -> LabelWork:
+    settled = context["precision"]
+    if options.precision != "float32":
+        print(settled["summary"])
+    return make_work(options, context, settled["precision"])
+
+
+def settled_before(out: str) -> str:
+    """What the network computes in, as an earlier run into this directory settled it."""
+    try:
+        job = load_line((Path(out) / JOB).read_bytes())
+        return job["plan"]["context"]["precision"]["precision"]
+    except (OSError, ValueError, KeyError, TypeError):
+        return (
+            "float32"  # a new job, or none of ours: whoever opens the directory tells
+        )
+
+
+def make_work(
+    options: Options, context: Mapping[str, Any], precision: str
+) -> LabelWork:
+    """What workers do."""
     paths = _inputs(options)
     return LabelWork(
         model=options.model,
-        model_options=_model_options(options),
+        model_options=_model_options(options, precision),
         settings=Settings(
             detect=options.boxes == "detect",
             micro_batch=options.micro_batch,

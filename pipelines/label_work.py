@@ -82,7 +82,7 @@ class LabelWork:
     def process(self, unit: Unit, out: io.RawIOBase) -> UnitReport:
         assert self.predictor, "setup comes first"
         assembly, tally = Assembly(), _Tally(self.category_names)
-        examples = self._examples(unit, assembly)
+        examples = self.examples(unit, assembly)
         # No time and no name in the header: equal results give equal files.
         with gzip.GzipFile("", "wb", compresslevel=6, fileobj=out, mtime=0) as file:
             for done in label_images(examples, self.predictor, self.settings):
@@ -96,7 +96,8 @@ class LabelWork:
         ]
         return UnitReport(tally.counts(assembly, self.settings.detect), letters)
 
-    def _examples(self, unit: Unit, assembly: Assembly) -> Iterator[Example]:
+    def examples(self, unit: Unit, assembly: Assembly) -> Iterator[Example]:
+        """The images of a unit with their boxes; failures and counts go into `assembly`."""
         reader = InstanceReader(
             frozenset(self.category_names), _NO_MASKS, self.out_of_bounds
         )
@@ -109,9 +110,10 @@ class LabelWork:
                 self.category_names,
                 assembly,
             )
-        assert self.source, "setup comes first"
+        assert self.images, "units of images have a place to read them from"
+        source = self.source or ImageSource(self.images)
         assembler = Assembler(
-            read_image=self.source.read,
+            read_image=source.read,
             reader=reader,
             repeats=self.repeats,
             max_pixels=self.settings.max_pixels,

@@ -12,6 +12,10 @@ from pipelines.json_lines import dump_document, dump_line, load_line
 from pipelines.storage import LocalOutput
 from pipelines.unit_files import COMMITS, JOB, PLAN, commit_name, plan_name, read_json
 
+SETTLED = "settled"
+"""In a plan's context: what planning had to decide and what decides the bytes as well. Work done
+under another decision is done again."""
+
 
 class PlanWriter:
     """Sorts items into units. Keeps little in memory however many units there are."""
@@ -52,10 +56,11 @@ class Header:
     options: dict[str, Any]
     inputs: dict[str, Any]
 
-    @property
-    def digest(self) -> str:
+    def digest(self, planned: "Plan") -> str:
         """Names what decides the bytes; in every commit record."""
         identity = [self.job, self.version, self.options]
+        if SETTLED in planned.context:
+            identity.append(planned.context[SETTLED])
         return hashlib.sha256(dump_line(identity)).hexdigest()
 
     def as_json(self) -> dict[str, Any]:
@@ -92,7 +97,7 @@ def plan_or_resume(
     if stored is not None and stored == header.as_json() | {"plan": stored.get("plan")}:
         planned = Plan(**stored["plan"])
         spilled = (output.root / PLAN).is_dir()
-        if spilled or not pending_units(output, planned, header.digest):
+        if spilled or not pending_units(output, planned, header.digest(planned)):
             return planned
     output.remove_folder(PLAN)
     output.write(JOB, dump_document(header.as_json()))

@@ -80,7 +80,7 @@ class Task:
         output = open_output(self.root)
         if output.read(commit_name(unit_name)) is not None:
             return
-        unit = Unit(unit_name, _read_plan(output, unit_name, num_items))
+        unit = Unit(unit_name, read_plan(output, unit_name, num_items))
         work = _setup_once(self.work)
         with output.new_file(work.data_name(unit_name)) as out:
             report = work.process(unit, out)
@@ -118,7 +118,8 @@ def _setup_once(work: UnitWork) -> UnitWork:
         return _ready[key]
 
 
-def _read_plan(output: LocalOutput, unit_name: str, num_items: int) -> list[dict]:
+def read_plan(output: LocalOutput, unit_name: str, num_items: int) -> list[dict]:
+    """The items that the plan put into a unit."""
     data = output.read(plan_name(unit_name)) if num_items else b""
     items = [load_line(line) for line in (data or b"").splitlines()]
     if len(items) != num_items:

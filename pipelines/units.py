@@ -98,6 +98,7 @@ def run_units(
         job: its name, as in the command line.
         plan: sorts the input into units; returns the facts that the work needs and that only the
             input tells (categories, say), as JSON. Called only when there is no whole plan yet.
+            What it returns as `unit_plan.SETTLED` decides the bytes as the options do.
         work: makes the picklable work from those facts.
         options: JSON values that, with the package version, decide the bytes of the output. Name
             them as the command line does; contents of input files enter as their digests.
@@ -118,14 +119,15 @@ def run_units(
         header = Header(job, deepmac.__version__, dict(options), paths)
         planned = plan_or_resume(output, header, plan)
         unit_work = work(planned.context)
-        pending = pending_units(output, planned, header.digest)
+        digest = header.digest(planned)
+        pending = pending_units(output, planned, digest)
         progress = Progress(output, planned.num_items, pending)
         if pending:
             # Its presence means complete, which no longer holds.
             output.remove(MANIFEST)
             launch.run_tasks(
                 beam_options,
-                Task(str(output.root), job, header.digest, unit_work),
+                Task(str(output.root), job, digest, unit_work),
                 [(name, planned.num_items[name]) for name in pending],
                 progress=progress,
                 verbose=verbose,

@@ -39,7 +39,9 @@ def fold(network: keras.layers.Layer, precision: Precision = "float32") -> None:
             kernel, bias = folded_weights(layer, norm_of.get(id(layer)))
             layer.become(kernel, bias, "float32" if layer.is_output else precision)
         else:
-            layer.dtype_policy = precision  # Keras would cast back to float32 on every call
+            layer.dtype_policy = (
+                precision  # Keras would cast back to float32 on every call
+            )
     for norm in norm_of.values():
         norm.is_folded = True
 

@@ -17,6 +17,9 @@ class CheckedPredictor:
         in_image_frame: it returns `ImageMasks`, whose size is that of the image for each box: a
             caller who has thousands of boxes should ask for some at a time.
         fingerprint: changes whenever its masks may: the name, or the digest of its weights.
+        precision: what it computes in; None where there is no choice.
+        prepare: what can be done for an image [H, W, 3] beforehand, in another thread. Its result
+            has the `shape` of the image, and stands for it in a call.
     """
 
     def __init__(self, name: str, predict: MaskPredictor):
@@ -25,6 +28,8 @@ class CheckedPredictor:
         self.can_detect = bool(getattr(predict, "can_detect", True))
         self.in_image_frame = bool(getattr(predict, "in_image_frame", False))
         self.fingerprint = str(getattr(predict, "fingerprint", name))
+        self.precision: str | None = getattr(predict, "precision", None)
+        self.prepare = getattr(predict, "prepare", _as_it_is)
 
     def __call__(
         self, images: Sequence[np.ndarray], boxes: Sequence[np.ndarray] | None
@@ -48,6 +53,10 @@ class CheckedPredictor:
                     f"predictor '{self.name}', image {index} of {len(images)}: {complaint}"
                 )
         return results
+
+
+def _as_it_is(image: np.ndarray) -> np.ndarray:
+    return image
 
 
 def _complaint(

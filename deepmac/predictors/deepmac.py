@@ -25,6 +25,7 @@ from deepmac.errors import CheckpointError, DataError
 from deepmac.instances import BoxMasks
 from deepmac.model.decode import STRIDE, boxes_in_image
 from deepmac.model.deepmac import DeepMAC, Embeddings
+from deepmac.model.folding import Precision, fold
 from deepmac.model.hourglass import HourglassSpec
 from deepmac.model.preprocess import Geometry, resize_image
 from deepmac.model.tensors import ops
@@ -47,19 +48,19 @@ def open_deepmac(
     accept: Sequence[str] = (),
     backbone: HourglassSpec | None = None,
     reference_quirks: bool | None = None,
+    precision: Precision = "float32",
 ) -> "DeepmacPredictor":
-    """A predictor with `load_network`'s network. See `deepmac.load` for the arguments."""
-    return DeepmacPredictor(
-        load_network(
-            name_or_path,
-            checkpoint=checkpoint,
-            overrides=overrides,
-            random_weights=random_weights,
-            accept=accept,
-            backbone=backbone,
-            reference_quirks=reference_quirks,
-        )
+    """A predictor with the network of a configuration, folded. See `deepmac.load`."""
+    network = load_network(
+        name_or_path,
+        checkpoint=checkpoint,
+        overrides=overrides,
+        random_weights=random_weights,
+        accept=accept,
+        backbone=backbone,
+        reference_quirks=reference_quirks,
     )
+    return DeepmacPredictor(network, precision=precision)
 
 
 def load_network(
@@ -102,11 +103,24 @@ def _build(config: CenterNetConfig, **options: Any) -> DeepMAC:
         return DeepMAC(config, **options)
 
 
+def fingerprint(network: DeepMAC) -> str:
+    """Changes with the weights of a network that is not folded, and with its settings."""
+    digest = hashlib.sha256(repr(network.reference_quirks).encode())
+    for line in lines_of(network.config, with_defaults=True):
+        digest.update(line.text.encode())
+    for path, variable in named_variables(network).items():
+        digest.update(path.encode())
+        digest.update(np.asarray(variable).tobytes())
+    return digest.hexdigest()
+
+
 class DeepmacPredictor:
     """See `deepmac.instances.MaskPredictor`.
 
     Attributes:
         model: the network.
+        fingerprint: see `fingerprint`.
+        precision: `float32` or `bfloat16`.
         can_detect: True.
         in_image_frame: False: masks are in the frames of their boxes.
     """
@@ -118,6 +132,7 @@ class DeepmacPredictor:
         self,
         model: DeepMAC,
         *,
+        precision: Precision | None = None,
         pixels_per_batch: int = PIXELS_PER_BATCH,
         compile: Callable[[Callable, Any], Callable] = compiled,
     ):
@@ -125,11 +140,19 @@ class DeepmacPredictor:
 
         Args:
             model: with its weights.
+            precision: makes the model ready for it, in place: see `deepmac.model.folding`. None
+                leaves the model alone.
             pixels_per_batch: of padded input in a call of the backbone, unless one image alone
                 has more.
             compile: makes the functions that are run from plain ones.
         """
         self.model = model
+        self.precision = precision or "float32"
+        # Of the weights as they were trained: the same in every precision
+        self.fingerprint = fingerprint(model)
+        if precision is not None:
+            for part in (model.backbone, *model.heads, model.mask_head):
+                fold(part, precision)
         self._pixels_per_batch = pixels_per_batch
         self._mask_size = model.config.deepmac_mask_estimation.mask_size
         self._embed = compile(lambda images: model.embed(model.features(images)), model)
@@ -139,20 +162,23 @@ class DeepmacPredictor:
             lambda rois, instance: ops.sigmoid(model.mask_head(rois, instance)), model
         )
 
-    @functools.cached_property
-    def fingerprint(self) -> str:
-        """Changes with the weights, and with the settings of the model."""
-        digest = hashlib.sha256(repr(self.model.reference_quirks).encode())
-        for line in lines_of(self.model.config, with_defaults=True):
-            digest.update(line.text.encode())
-        for path, variable in named_variables(self.model).items():
-            digest.update(path.encode())
-            digest.update(np.asarray(variable).tobytes())
-        return digest.hexdigest()
+    def prepare(self, image: np.ndarray) -> "Prepared":
+        """An image in the size that the network takes, which may stand for it in a call.
+
+        Not needed; it lets another thread resize images while the network is busy.
+
+        Args:
+            image: uint8 [H, W, 3] RGB.
+
+        Raises:
+            DataError: the image cannot be used.
+        """
+        check_image(image)
+        return self._resized(image, "image")
 
     def __call__(
         self,
-        images: Sequence[np.ndarray],
+        images: Sequence["np.ndarray | Prepared"],
         boxes: Sequence[np.ndarray | Sequence] | None,
     ) -> list[BoxMasks]:
         """Masks for the boxes of images, or for what the network detects there.
@@ -163,14 +189,15 @@ class DeepmacPredictor:
         of the image: the two differ where a box reaches into the padding.
 
         Args:
-            images: uint8 [H, W, 3] RGB each.
+            images: uint8 [H, W, 3] RGB each, or what `prepare` made of it.
             boxes: for each image [N, 4], (ymin, xmin, ymax, xmax) in its pixels; None: detect.
 
         Raises:
             DataError: an image or a box that cannot be used; says which.
         """
         for number, image in enumerate(images):
-            check_image(image, f"image {number}")
+            if not isinstance(image, Prepared):
+                check_image(image, f"image {number}")
         if boxes is None:
             found = dict(self._detections(images))
         else:
@@ -179,7 +206,7 @@ class DeepmacPredictor:
 
     def _given(
         self,
-        images: Sequence[np.ndarray],
+        images: Sequence["np.ndarray | Prepared"],
         boxes: Sequence[np.ndarray | Sequence],
     ) -> Iterator[tuple[int, BoxMasks]]:
         if len(boxes) != len(images):
@@ -195,7 +222,7 @@ class DeepmacPredictor:
             embeddings = self._embed(batch.inputs)
             for row, number in enumerate(batch.numbers):
                 inside = _in_padded_input(
-                    checked[number], images[number], batch.sizes[row]
+                    checked[number], images[number].shape, batch.sizes[row]
                 )
                 self._put(pool, number, _row(embeddings, row), inside)
         masks = pool.finish()
@@ -212,7 +239,7 @@ class DeepmacPredictor:
             )
 
     def _detections(
-        self, images: Sequence[np.ndarray]
+        self, images: Sequence["np.ndarray | Prepared"]
     ) -> Iterator[tuple[int, BoxMasks]]:
         pool = MaskPool(self._mask, self._mask_size)
         found = {}
@@ -260,29 +287,48 @@ class DeepmacPredictor:
             )
 
     def _batches(
-        self, images: Sequence[np.ndarray], numbers: Iterable[int]
+        self, images: Sequence["np.ndarray | Prepared"], numbers: Iterable[int]
     ) -> Iterator["_Batch"]:
         """The inputs of the backbone: full batches of one size, and what is left one by one."""
-        waiting: dict[tuple[int, ...], list[tuple[int, np.ndarray, Geometry]]] = {}
+        waiting: dict[tuple[int, ...], list[tuple[int, Prepared]]] = {}
         for number in numbers:
-            pixels, size = resize_image(images[number], self.model.config.image_resizer)
-            self._check_size(number, size)
-            group = waiting.setdefault(pixels.shape, [])
-            group.append((number, pixels, size))
-            if len(group) >= max(1, self._pixels_per_batch // pixels[..., 0].size):
+            image = images[number]
+            if not isinstance(image, Prepared):
+                image = self._resized(image, f"image {number}")
+            group = waiting.setdefault(image.pixels.shape, [])
+            group.append((number, image))
+            if len(group) >= max(
+                1, self._pixels_per_batch // image.pixels[..., 0].size
+            ):
                 yield _batch(group)
                 group.clear()
         for image in itertools.chain.from_iterable(waiting.values()):
             yield _batch([image])
 
-    def _check_size(self, number: int, size: Geometry) -> None:
+    def _resized(self, image: np.ndarray, where: str) -> "Prepared":
+        pixels, size = resize_image(image, self.model.config.image_resizer)
         divisor = STRIDE * self.model.backbone.spec.size_divisor
         if size.padded_height % divisor or size.padded_width % divisor:
             raise DataError(
-                f"image {number}: the resizer of the configuration makes it "
+                f"{where}: the resizer of the configuration makes it "
                 f"{size.padded_height} x {size.padded_width} pixels, the network takes multiples "
                 f"of {divisor}; use pad_to_max_dimension: true"
             )
+        return Prepared(image.shape, pixels, size)
+
+
+class Prepared(NamedTuple):
+    """An image as the network takes it.
+
+    Attributes:
+        shape: (H, W, 3) of the image as it was.
+        pixels: float32 [padded height, padded width, 3], RGB from 0 to 255.
+        size: where the image lies in it.
+    """
+
+    shape: tuple[int, ...]
+    pixels: np.ndarray
+    size: Geometry
 
 
 class _Batch(NamedTuple):
@@ -293,9 +339,12 @@ class _Batch(NamedTuple):
     sizes: list[Geometry]
 
 
-def _batch(group: Sequence[tuple[int, np.ndarray, Geometry]]) -> _Batch:
-    numbers, pixels, sizes = zip(*group, strict=True)
-    return _Batch(list(numbers), np.stack(pixels), list(sizes))
+def _batch(group: Sequence[tuple[int, Prepared]]) -> _Batch:
+    return _Batch(
+        numbers=[number for number, _ in group],
+        inputs=np.stack([image.pixels for _, image in group]),
+        sizes=[image.size for _, image in group],
+    )
 
 
 def _row(embeddings: Embeddings, row: int) -> Embeddings:
@@ -304,10 +353,10 @@ def _row(embeddings: Embeddings, row: int) -> Embeddings:
 
 
 def _in_padded_input(
-    boxes: np.ndarray, image: np.ndarray, size: Geometry
+    boxes: np.ndarray, shape: tuple[int, ...], size: Geometry
 ) -> np.ndarray:
     """Boxes [N, 4] in pixels of an image as fractions of the padded input."""
-    height, width = image.shape[:2]
+    height, width = shape[:2]
     rows = size.height / (height * size.padded_height)
     cols = size.width / (width * size.padded_width)
     return boxes * [rows, cols, rows, cols]

@@ -162,7 +162,7 @@ def test_a_batch_that_memory_does_not_suffice_for_is_done_image_by_image():
     assert recorder.calls == [1, 1]
 
 
-def test_a_batch_that_fails_late_leaves_no_masks_behind(monkeypatch):
+def test_an_image_whose_masks_cannot_be_pasted_costs_only_itself(monkeypatch):
     paste, calls = label.paste_rle, []
 
     def fails_once(*args, **kwargs):
@@ -172,9 +172,56 @@ def test_a_batch_that_fails_late_leaves_no_masks_behind(monkeypatch):
         return paste(*args, **kwargs)
 
     monkeypatch.setattr(label, "paste_rle", fails_once)
-    done = run([example(1), example(2), example(3)], checked(Recorder()))
-    assert [len(d.rows) for d in done] == [1, 1, 1]
-    assert not any(d.failure for d in done)
+    done = run([example(i) for i in range(1, 6)], checked(Recorder()), micro_batch=2)
+    assert [len(d.rows) for d in done] == [1, 1, 0, 1, 1]
+    assert [d.failure and d.failure.message for d in done if d.failure] == ["late"]
+
+
+def test_want_of_memory_while_pasting_stops_the_job(monkeypatch):
+    def fails(*args, **kwargs):
+        raise MemoryError
+
+    monkeypatch.setattr(label, "paste_rle", fails)
+    with pytest.raises(MemoryError):
+        run([example(1), example(2)], checked(Recorder()))
+
+
+def test_images_are_prepared_before_their_turn_and_a_failure_costs_only_itself():
+    class Preparing(Recorder):
+        prepared = 0
+
+        def prepare(self, image):
+            self.prepared += 1
+            if image[0, 0, 0] == 14:
+                raise ValueError("odd size")
+            return image[::-1]
+
+        def __call__(self, images, boxes):
+            assert all(image.strides[0] < 0 for image in images)
+            return super().__call__(images, boxes)
+
+    predictor = Preparing()
+    examples = [example(1), example(2, level=14), example(3)]
+    done = run(examples, checked(predictor))
+    assert predictor.prepared == 3
+    assert [len(d.rows) for d in done] == [1, 0, 1]
+    assert done[1].failure
+    assert (done[1].failure.stage, done[1].failure.message) == ("predict", "odd size")
+
+
+def test_a_set_is_read_no_further_than_three_batches_ahead():
+    taken = []
+
+    def examples():
+        for i in range(100):
+            taken.append(i)
+            yield example(i)
+
+    results = label_images(examples(), checked(Recorder()), Settings(micro_batch=2))
+    next(results)
+    assert len(taken) <= 2 * 3
+    results.close()
+    assert len(taken) <= 2 * 3
 
 
 def test_an_image_without_boxes_does_not_reach_the_predictor():
