@@ -362,9 +362,10 @@ def _plan_and_settle(
     writer.flush()
 
     def first_examples() -> Iterator[Example]:
-        first = min(writer.num_items)
-        unit = Unit(first, read_plan(output, first, writer.num_items[first]))
-        return make_work(options, context, "float32").examples(unit, Assembly())
+        work = make_work(options, context, "float32")
+        for name, num_items in sorted(writer.num_items.items()):
+            unit = Unit(name, read_plan(output, name, num_items))
+            yield from work.examples(unit, Assembly())
 
     settled = settle(
         options.precision,

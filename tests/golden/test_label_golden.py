@@ -11,7 +11,7 @@ from PIL import Image
 
 from deepmac.boxes import denormalise, to_xywh
 from deepmac.masks import decode_rle
-from pipelines import infer
+from pipelines import infer, label_precision
 
 FOLDER = Path(__file__).parent / "full_hg10_roialign"
 
@@ -156,3 +156,67 @@ def test_going_on_with_another_network_is_refused(dataset, tmp_path, capsys):
     assert infer.main(arguments) == 0
     assert infer.main([*arguments, "--reference_quirks"]) == 2
     assert "model_fingerprint" in capsys.readouterr().err
+
+
+def arguments_for(dataset, out, *more) -> list[str]:
+    return [
+        f"--annotations={dataset / 'boxes.json'}",
+        f"--images={dataset}",
+        f"--model={FOLDER / 'pipeline.config'}",
+        f"--checkpoint={FOLDER / 'checkpoint'}",
+        f"--out={out}",
+        *more,
+    ]
+
+
+def test_a_job_in_bfloat16_says_what_that_does_and_never_mixes_types(
+    dataset, tmp_path, capsys
+):
+    arguments = arguments_for(dataset, tmp_path, "--unit_images=1")
+    assert infer.main([*arguments, "--precision=bfloat16"]) == 0
+    assert "bfloat16 against float32: mean mask IoU" in capsys.readouterr().out
+    manifest = orjson.loads((tmp_path / "manifest.json").read_bytes())
+    assert manifest["options"]["precision"] == "bfloat16"
+    proof = manifest["precision"]
+    assert proof["precision"] == "bfloat16"
+    assert proof["comparison"]["num_masks"] == 20
+    assert 0 < proof["comparison"]["mean_iou"] <= 1
+    for other in ("float32", "auto"):
+        assert infer.main([*arguments, f"--precision={other}"]) == 2
+        assert "begun with precision" in capsys.readouterr().err
+    # A unit that is lost is done again in the same type, without another comparison.
+    unit = "predictions-00001-of-00004"
+    before = (tmp_path / f"{unit}.jsonl.gz").read_bytes()
+    (tmp_path / "units" / f"{unit}.json").unlink()
+    (tmp_path / f"{unit}.jsonl.gz").unlink()
+    assert infer.main([*arguments, "--precision=bfloat16"]) == 0
+    assert (tmp_path / f"{unit}.jsonl.gz").read_bytes() == before
+    assert orjson.loads((tmp_path / "manifest.json").read_bytes()) == manifest
+
+
+def test_what_auto_settled_on_stays_when_the_job_goes_on_elsewhere(
+    dataset, tmp_path, capsys, monkeypatch
+):
+    arguments = arguments_for(dataset, tmp_path, "--unit_images=1", "--precision=auto")
+    monkeypatch.setattr(label_precision, "bfloat16_units", lambda environment: None)
+    assert infer.main(arguments) == 0
+    assert "precision: float32 (there are no matrix units" in capsys.readouterr().out
+    (tmp_path / "units" / "predictions-00001-of-00004.json").unlink()
+    monkeypatch.setattr(label_precision, "bfloat16_units", lambda environment: "amx")
+    plan = orjson.loads((tmp_path / "job.json").read_bytes())["plan"]
+    assert plan["context"]["settled"] == ["float32"]
+    # The plan's files are gone with the first run, so planning settles anew; whatever it
+    # settles on, the units of the other type do not count as done.
+    assert infer.main(arguments) == 0
+    manifest = orjson.loads((tmp_path / "manifest.json").read_bytes())
+    settled = manifest["precision"]["precision"]
+    commits = [orjson.loads(p.read_bytes()) for p in (tmp_path / "units").iterdir()]
+    assert len({commit["fingerprint"] for commit in commits}) == 1
+    assert f"precision: {settled}" in capsys.readouterr().out
+
+
+def test_bfloat16_is_for_networks(dataset, tmp_path, capsys):
+    arguments = arguments_for(dataset, tmp_path, "--precision=bfloat16")
+    arguments[2:4] = ["--model=ellipse"]
+    assert infer.main(arguments) == 2
+    assert "'ellipse' is not the network" in capsys.readouterr().err

@@ -10,6 +10,7 @@ import pytest
 
 import deepmac
 from deepmac.checkpoint.native import save_weights
+from deepmac.predictors.deepmac import load_network
 
 CASE = Path(__file__).parent / "full_hg10_roialign"
 
@@ -49,7 +50,7 @@ np.savez(
 def test_jax_gives_the_recorded_masks_without_tensorflow(tmp_path):
     config, weights = str(CASE / "pipeline.config"), str(tmp_path / "w.weights.h5")
     on_tensorflow = deepmac.load(config, CASE / "checkpoint").batch
-    save_weights(on_tensorflow.model, weights)
+    save_weights(load_network(config, checkpoint=CASE / "checkpoint"), weights)
     arguments = [config, weights, str(CASE / "inputs.npz"), str(tmp_path / "out.npz")]
     subprocess.run([sys.executable, "-c", PROGRAM, *arguments], check=True)
     on_jax = np.load(tmp_path / "out.npz")
