@@ -52,17 +52,17 @@ def examine(
         Section("Google Cloud", _cloud(environment, cloud, outcomes)),
     ]
     pip = _pip()
-    return [s.with_pip(pip) for s in sections]
+    return [section.with_pip(*pip) for section in sections]
 
 
-def _pip() -> str:
-    """The command that installs into the environment of this interpreter."""
+def _pip() -> tuple[str, str]:
+    """What installs into the environment of this interpreter: a program and an option of it."""
+    python, found = shlex.quote(sys.executable), shutil.which("pip")
     if importlib.util.find_spec("pip") is None and shutil.which("uv"):
-        return f"uv pip --python {shlex.quote(sys.executable)}"
-    found = shutil.which("pip")
+        return "uv pip", f" --python {python}"
     if found and Path(found).parent == Path(sys.executable).parent:
-        return "pip"
-    return f"{shlex.quote(sys.executable)} -m pip"
+        return "pip", ""
+    return f"{python} -m pip", ""
 
 
 def _commands(modules: list[str], chosen: str | None, cloud: str | None) -> dict:

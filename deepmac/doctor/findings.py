@@ -44,16 +44,21 @@ class Section:
     title: str
     findings: Sequence[Finding]
 
-    def with_pip(self, command: str) -> "Section":
-        """The same, with another way to call pip in the remedies."""
-        findings = [
-            dataclasses.replace(
-                f,
-                remedy=re.sub(r"\bpip(?= (un)?install\b)", lambda _: command, f.remedy),
-            )
-            for f in self.findings
-        ]
-        return Section(self.title, findings)
+    def with_pip(self, program: str, option: str = "") -> "Section":
+        """The same, with another program for pip in the remedies, and an option for it."""
+
+        def spoken(found: re.Match) -> str:
+            return f"{program} {found[1]}{option}"
+
+        return Section(
+            self.title,
+            [
+                dataclasses.replace(
+                    f, remedy=re.sub(r"\bpip ((?:un)?install)\b", spoken, f.remedy)
+                )
+                for f in self.findings
+            ],
+        )
 
 
 def is_fit(sections: Iterable[Section]) -> bool:

@@ -75,9 +75,7 @@ def wanted_packages() -> Wanted | None:
     """What deepmac needs, from its own metadata or, in a bare checkout, its `pyproject.toml`."""
     try:
         own = importlib.metadata.distribution("deepmac")
-        return Wanted(
-            tuple(own.requires or ()), own.metadata.get("Requires-Python", "")
-        )
+        return Wanted(tuple(own.requires or ()), own.metadata["Requires-Python"] or "")
     except importlib.metadata.PackageNotFoundError:
         path = Path(__file__).parents[2] / "pyproject.toml"
         return _from_project(path.read_text("utf-8")) if path.is_file() else None
@@ -136,7 +134,7 @@ def check_extras(wanted: Wanted, installed: Installed) -> list[Finding]:
         what = (
             one_of(sorted(lacking)) if len(lacking) <= 3 else f"{len(lacking)} packages"
         )
-        text = f"for {purpose}; not installed: {what}"
+        text = f"{purpose}; not installed: {what}"
         remedy = pip_install(f"deepmac[{extra}]")
         findings.append(Finding(f"extra {extra}", State.NOTE, text, remedy))
     return findings
@@ -180,7 +178,7 @@ def _check_one(requirement: Requirement, installed: Installed) -> Finding:
         if _fits(version, requirement.specifier):
             return Finding(name, State.OK, f"{version}, as {stand_in} ({needs})")
         text = f"{version}, as {stand_in}; deepmac needs {needs}"
-        command = pip_install(stand_in + str(requirement.specifier))
+        command = pip_install(stand_in + _bounds(requirement.specifier))
         return Finding(name, State.MISSING, text, command)
     if name == "tensorflow" and "jax" in installed:
         text = (
@@ -210,7 +208,7 @@ def _clashes(core: Iterable[Requirement], installed: Installed) -> list[Finding]
             for specifier in specifiers.values():
                 whole &= specifier
             who = ", ".join(f"{by} needs {_spoken(s)}" for by, s in bad.items())
-            command = pip_install(name + _spoken(whole).replace(" ", ""))
+            command = pip_install(name + _bounds(whole))
             findings.append(
                 Finding(name, State.MISSING, f"{version}, but {who}", command)
             )
@@ -292,7 +290,11 @@ def _fits(version: str, specifier: SpecifierSet) -> bool:
 
 def _plain(requirement: Requirement) -> str:
     extras = f"[{','.join(sorted(requirement.extras))}]" if requirement.extras else ""
-    return requirement.name + extras + _spoken(requirement.specifier).replace(" ", "")
+    return requirement.name + extras + _bounds(requirement.specifier)
+
+
+def _bounds(specifier: SpecifierSet) -> str:
+    return _spoken(specifier).replace(" ", "") if specifier else ""
 
 
 def _spoken(specifier: SpecifierSet) -> str:
