@@ -116,7 +116,8 @@ def _reports(text: str) -> tuple[list[dict[str, Any]], str | None]:
         if not isinstance(report, dict):
             return [{"output": text}], None
         error = report.pop("error", error)
-        reports.append(report)
+        if report:
+            reports.append(report)
     return reports, error
 
 

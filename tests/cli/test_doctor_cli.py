@@ -92,3 +92,18 @@ def test_the_parent_loads_nothing_heavy():
         cwd=Path(__file__).parent,
     )
     assert done.stdout.strip() == "[]", done.stderr
+
+
+def test_a_command_line_without_its_own_packages_says_so():
+    program = (
+        "import sys; sys.modules['click'] = None\n"
+        "from deepmac.__main__ import main; sys.exit(main())"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", program], capture_output=True, text=True
+    )
+    assert (done.returncode, done.stdout) == (2, "")
+    assert done.stderr.startswith(
+        "error: the Python package 'click' is not installed; "
+    )
+    assert done.stderr.count("\n") == 1

@@ -504,6 +504,7 @@ def test_processes_that_crash_fail_or_are_not_there_are_told_apart():
         "says": None,
         "works": None,
     }
+    assert done["raises"].reports == []
     assert done["says"].facts == {"output": "text\n"}
     assert done["works"].facts == {"x": "seen"}
 
