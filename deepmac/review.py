@@ -29,6 +29,7 @@ _SIDE = 360  # pixels of the longer side of a picture
 _LARGEST_SCALE = 8
 _MARGIN = 0.25  # of the longer side of the box, on each side
 _LEAST_MARGIN = 12  # pixels of the image
+_ROUNDING = 1e-3  # pixels of the image
 _QUALITY = 82  # of JPEG
 
 
@@ -196,8 +197,10 @@ def _window(box: np.ndarray, mask: np.ndarray) -> tuple[int, int, int, int]:
         high = np.maximum(high, [rows[-1] + 1, cols[-1] + 1])
     margin = max(_MARGIN * (high - low).max(), _LEAST_MARGIN)
     size = np.array(mask.shape)
-    first = np.clip(np.floor(low - margin), 0, size - 1).astype(int)
-    last = np.clip(np.ceil(high + margin), first + 1, size).astype(int)
+    # Boxes of records have been rounded; that must not show another row of pixels.
+    low, high = low - margin + _ROUNDING, high + margin - _ROUNDING
+    first = np.clip(np.floor(low), 0, size - 1).astype(int)
+    last = np.clip(np.ceil(high), first + 1, size).astype(int)
     return int(first[0]), int(first[1]), int(last[0]), int(last[1])
 
 

@@ -67,15 +67,14 @@ def render_review(
         num_low_of_all: how many are the lowest twentieth, shown or not.
     """
     body = "".join(_card(card) for card in cards)
-    if not cards:
-        body = f"<p class=empty>{'No mask could be shown.' if num_masks else 'There are no masks.'}</p>"
     key = hashlib.sha256(body.encode("utf-8", "backslashreplace")).hexdigest()[:16]
+    told = introduction(cards, num_masks, num_low_of_all)
     categories = sorted({card.category for card in cards})
     return _PAGE.format(
         style=BASE_STYLE + _STYLE,
         script=_SCRIPT,
         key=key,
-        introduction=html.escape(introduction(cards, num_masks, num_low_of_all)),
+        introduction=html.escape(told[:1].upper() + told[1:]),
         categories="".join(f"<option>{html.escape(c)}</option>" for c in categories),
         cards=body,
         not_shown=_not_shown(not_shown),
@@ -84,16 +83,17 @@ def render_review(
 
 def introduction(cards: Sequence[Card], num_masks: int, num_low_of_all: int) -> str:
     """What is shown, of how much."""
-    low, sample = (
-        sum(c.is_low for c in cards),
-        sum(c.is_random for c in cards),
+    if not num_masks:
+        return "there are no masks."
+    low, sample = sum(c.is_low for c in cards), sum(c.is_random for c in cards)
+    would = (
+        "" if low == num_low_of_all else f" (a twentieth would be {num_low_of_all:,})"
     )
     text = (
-        f"{low:,} of the {num_low_of_all:,} masks that are the lowest-scored twentieth of "
-        f"{num_masks:,}, and {sample:,} of all at random."
+        f"the {low:,} lowest-scored of {num_masks:,} {'mask' if num_masks == 1 else 'masks'}"
+        f"{would}, and {sample:,} of all at random."
     )
-    scores = {card.score for card in cards}
-    if len(cards) > 1 and len(scores) == 1:
+    if len(cards) > 1 and len({card.score for card in cards}) == 1:
         text += " All have the same score: the lowest are a random sample too."
     return text
 
@@ -109,7 +109,7 @@ def _card(card: Card) -> str:
         if card.annotation_id is not None
         else f"mask {card.rank} of the image"
     )
-    mark = " (random)" if card.is_random else ""
+    mark = ", random sample" if card.is_random else ""
     return (
         f'<figure tabindex=0 data-groups="{" ".join(groups)}" data-score="{card.score!r}" '
         f'data-category="{html.escape(card.category)}" data-ids="{html.escape(_ids(card))}">'
@@ -119,8 +119,8 @@ def _card(card: Card) -> str:
         f'<path d="{picture.outline}"/>'
         f'<rect x="{x:.1f}" y="{y:.1f}" width="{width:.1f}" height="{height:.1f}"/></svg></div>'
         f'<span class=line><input type=checkbox tabindex="-1"><b>{html.escape(card.category)}</b>'
-        f"<span class=score>{card.score:.3f}{mark}</span></span></label>"
-        f"<figcaption>image {_shown(card.image_id)}, {which}<br>"
+        f"<span class=score>{card.score:.3f}</span></span></label>"
+        f"<figcaption>image {_shown(card.image_id)}, {which}{mark}<br>"
         f"<span class=file>{html.escape(card.file_name)}</span></figcaption></figure>\n"
     )
 
@@ -171,7 +171,8 @@ _PAGE = """<!DOCTYPE html>
 <label>Category <select name=category><option value="">all</option>{categories}</select></label>
 <label>Order <select name=order><option value="1">lowest score first</option>
 <option value="-1">highest score first</option></select></label>
-<label><input type=checkbox name=lines checked> outlines</label>
+<label><input type=checkbox name=lines checked> outlines:
+<i class=mask></i> mask, <i class=box></i> box</label>
 <span class=count aria-live=polite></span>
 <span class=keys><kbd>&larr;</kbd><kbd>&uarr;</kbd><kbd>&darr;</kbd><kbd>&rarr;</kbd> go, <kbd>space</kbd> tick, <kbd>o</kbd> outlines</span>
 </form>
@@ -190,6 +191,9 @@ _PAGE = """<!DOCTYPE html>
 
 _STYLE = """
 main { max-width: 110rem; padding-bottom: 2rem; }
+.lead { max-width: none; }
+.bar i { display: inline-block; width: 1.4rem; margin: 0 .1rem; vertical-align: .25em; border-top: 2px solid #ff2d78; }
+.bar i.box { border-top: 2px dashed #00a5d3; }
 .bar { position: sticky; top: 0; z-index: 1; display: flex; flex-wrap: wrap; gap: .5rem 1.5rem; align-items: center;
        margin: 1.5rem 0 1rem; padding: .7rem 0; background: var(--paper); border-bottom: 1px solid var(--line);
        font-size: .9rem; color: var(--quiet); }
@@ -221,7 +225,6 @@ rect { fill: none; stroke: #00c8ff; stroke-width: 1.5px; stroke-dasharray: 5 3; 
 .score { margin-left: auto; white-space: nowrap; font-variant-numeric: tabular-nums; }
 figcaption { margin-top: .2rem; font-size: .8rem; line-height: 1.4; color: var(--quiet); overflow-wrap: anywhere; }
 .file { display: block; overflow: hidden; text-overflow: ellipsis; white-space: nowrap; }
-.empty { grid-column: 1 / -1; padding: 3rem 0; text-align: center; color: var(--quiet); }
 ul { padding-left: 1.2rem; overflow-wrap: anywhere; }
 .ticked { position: sticky; bottom: 0; margin-top: 2rem; padding: .8rem 0 1rem; background: var(--paper);
           border-top: 1px solid var(--line); }
