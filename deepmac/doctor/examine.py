@@ -153,7 +153,8 @@ def _cloud(
     environment: Mapping[str, str], cloud: str | None, outcomes: Mapping[str, Outcome]
 ) -> list[Finding]:
     product = _text(Path("/sys/class/dmi/id/product_name"))
-    findings = [places.check_credentials(environment, Path.home(), product)]
+    home = Path(os.path.expanduser("~"))  # `Path.home` fails for users without one
+    findings = [places.check_credentials(environment, home, product)]
     if cloud is not None:
         findings.append(places.check_bucket(cloud, outcomes["cloud"]))
     return findings

@@ -28,7 +28,11 @@ def check_output(out: str | None) -> Finding:
     name, state = "output", State.MISSING
     if out is None:
         name, state = "this folder", State.WARNING
-    place = Path(out or ".").absolute()
+    try:
+        place = Path(out or ".").absolute()
+    except FileNotFoundError:
+        text = "the working directory has been removed"
+        return Finding(name, state, text, "cd to a directory that exists")
     while not place.exists() and place != place.parent:
         place = place.parent
     if not place.is_dir():

@@ -12,7 +12,7 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
-from deepmac.errors import DeepmacError
+from deepmac.errors import OptionError
 
 # Two frameworks look at one accelerator at a time, on which a job may be running.
 _SHARE_ACCELERATORS = {
@@ -133,10 +133,10 @@ def need_positive(timeout: float) -> float:
     """Returns the value of `--timeout`.
 
     Raises:
-        DeepmacError: it is no time that one can wait.
+        OptionError: it is no time that one can wait.
     """
     if not 0 < timeout <= 3600:
-        raise DeepmacError(
+        raise OptionError(
             f"--timeout must be more than 0 and at most 3600 seconds, got {timeout:g}"
         )
     return timeout

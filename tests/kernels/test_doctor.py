@@ -421,6 +421,18 @@ def test_a_file_is_no_directory(tmp_path):
     assert found.text.endswith("is a file, not a folder")
 
 
+def test_a_working_directory_that_has_gone_is_told(tmp_path, monkeypatch):
+    gone = tmp_path / "gone"
+    gone.mkdir()
+    monkeypatch.chdir(gone)
+    gone.rmdir()
+    found = places.check_output(None)
+    assert (found.state, found.text) == (
+        State.WARNING,
+        "the working directory has been removed",
+    )
+
+
 def test_little_room_is_a_warning(tmp_path, monkeypatch):
     usage = type("usage", (), {"free": 1 << 20, "total": 1 << 40})
     monkeypatch.setattr(places.shutil, "disk_usage", lambda _: usage)
