@@ -40,9 +40,13 @@ COMMANDS = {
     "checkpoint": _Lazy(
         "deepmac.commands.checkpoint", "Inspect weights, ours and the reference's."
     ),
+    "doctor": _Lazy(
+        "deepmac.commands.doctor",
+        "Say what works here, what is missing and how to get it.",
+    ),
 }
 
-LATER = ("train", "compare", "benchmark", "export", "serve", "doctor")
+LATER = ("train", "compare", "benchmark", "export", "serve")
 """Names kept for commands that are still to come."""
 
 

@@ -63,7 +63,7 @@ def render_page(
     """
     return _PAGE.format(
         title=html.escape(title),
-        style=_STYLE,
+        style=BASE_STYLE + _STYLE,
         introduction=html.escape(introduction),
         table=_table(table),
         count=len(columns),
@@ -131,7 +131,7 @@ _PAGE = """<!DOCTYPE html>
 </html>
 """
 
-_STYLE = """
+BASE_STYLE = """
 :root { --text: #1c2024; --quiet: #60646c; --line: #d9d9e0; --paper: #fcfcfd; --panel: #f2f2f5; }
 @media (prefers-color-scheme: dark) {
   :root { --text: #edeef0; --quiet: #a9abb3; --line: #363a3f; --paper: #141517; --panel: #1e2023; }
@@ -146,6 +146,10 @@ h3 { font-size: .9rem; margin: 0; align-self: end; }
 section { margin-top: 2.75rem; }
 .lead { max-width: 46rem; margin: 0; color: var(--quiet); }
 .note { max-width: 46rem; margin: .75rem 0 0; font-size: .9rem; color: var(--quiet); }
+"""
+"""Colours, type and headings that our pages share."""
+
+_STYLE = """
 .scroll { overflow-x: auto; }
 table { border-collapse: collapse; font-variant-numeric: tabular-nums; }
 th, td { padding: .45rem 1.1rem; text-align: right; white-space: nowrap; }

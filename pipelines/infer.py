@@ -29,6 +29,7 @@ from pipelines.json_lines import load_line
 from pipelines.label_exports import write_annotations, write_results
 from pipelines.label_plan import plan_boxes, plan_images, plan_records, records_digest
 from pipelines.label_precision import REQUESTS, settle
+from pipelines.label_review import images_of_files, images_of_records, write_review
 from pipelines.label_work import LabelWork, open_shared
 from pipelines.preflight import (
     Problems,
@@ -129,6 +130,14 @@ class Options:
         "Write annotations.json too: the input with its missing segmentations filled in.",
         default=False,
     )
+    review: bool = option(
+        "Write review.html too: pictures of the lowest-scored twentieth of the masks and of a "
+        "random sample, with ids.",
+        default=False,
+    )
+    review_max: int = option(
+        "The most of the lowest-scored masks that --review shows.", default=200
+    )
     max_failed_fraction: float = option(
         "Exit with status 3 when more of the images fail.", default=0.01
     )
@@ -156,6 +165,8 @@ def execute(options: Options, beam_args: list[str]) -> int:
         if options.write_annotations and options.annotations is not None:
             filled = write_annotations(output, totals, options.annotations)
             print(f"annotations.json: {filled.in_words()}")
+        if options.review:
+            print(_write_review(options, output, totals))
         finish(output, make_manifest(identity, totals))
     return conclude(totals, options.max_failed_fraction, out=options.out)
 
@@ -270,7 +281,13 @@ def _check_numbers(options: Options) -> None:
     for name in ("mask_threshold", "min_score", "max_failed_fraction"):
         with problems.noting():
             check_fraction(name, getattr(options, name))
-    for name in ("unit_images", "micro_batch", "max_detections", "max_pixels"):
+    for name in (
+        "unit_images",
+        "micro_batch",
+        "max_detections",
+        "max_pixels",
+        "review_max",
+    ):
         value = getattr(options, name)
         if value is not None and value < 1:
             problems.add(f"--{name} must be positive, got {value}")
@@ -284,6 +301,22 @@ def _check_exports(options: Options) -> None:
         raise OptionError("--write_annotations: detections belong to no annotation")
     if options.annotations is None:
         raise OptionError("--write_annotations: records have no annotation file")
+
+
+def _write_review(options: Options, output: LocalOutput, totals: Totals) -> str:
+    if options.records is not None:
+        read_images = images_of_records(_open_records(options), totals)
+    else:
+        assert options.annotations
+        assert options.images
+        read_images = images_of_files(options.annotations, options.images)
+    return write_review(
+        output,
+        totals,
+        read_images,
+        limit=options.review_max,
+        max_pixels=options.max_pixels,
+    )
 
 
 def _model_options(options: Options, precision: str) -> tuple[tuple[str, Any], ...]:

@@ -11,7 +11,7 @@ from deepmac.data.json_stream import stream_members
 from deepmac.masks import rle_area
 from pipelines.json_lines import load_line
 from pipelines.storage import LocalOutput
-from pipelines.units import Totals
+from pipelines.units import Totals, UnitSummary
 
 RESULTS, ANNOTATIONS = "predictions.json", "annotations.json"
 _RESULT_KEYS = ("image_id", "category_id", "segmentation", "score")
@@ -105,9 +105,14 @@ def _with_mask(annotation: dict[str, Any], mask: dict[str, Any]) -> dict[str, An
 
 def _rows(output: LocalOutput, totals: Totals) -> Iterator[dict[str, Any]]:
     for unit in totals.units:
-        with output.open(unit.data_name) as packed, gzip.open(packed) as lines:
-            for line in lines:
-                yield load_line(line)
+        yield from read_rows(output, unit)
+
+
+def read_rows(output: LocalOutput, unit: UnitSummary) -> Iterator[dict[str, Any]]:
+    """The COCO results of a unit, in the order written."""
+    with output.open(unit.data_name) as packed, gzip.open(packed) as lines:
+        for line in lines:
+            yield load_line(line)
 
 
 def _rewritten(

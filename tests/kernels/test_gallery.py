@@ -1,7 +1,8 @@
 """The page of pictures."""
 
-from html.parser import HTMLParser
 from urllib.parse import unquote
+
+from html_outline import Outline
 
 from deepmac.gallery import Cell, Step, Table, render_page
 
@@ -11,27 +12,6 @@ TABLE = Table(
     rows=(("x < y", "1", "2"), ("z", "3", "4")),
     notes=("A & B.",),
 )
-
-
-class Outline(HTMLParser):
-    """The tags, balanced, and the text of each."""
-
-    def __init__(self):
-        super().__init__()
-        self.open, self.texts, self.images = [], [], []
-
-    def handle_starttag(self, tag, attrs):
-        if tag == "img":
-            self.images.append(dict(attrs))
-        elif tag != "meta":
-            self.open.append(tag)
-
-    def handle_endtag(self, tag):
-        assert self.open.pop() == tag
-
-    def handle_data(self, data):
-        if data.strip():
-            self.texts.append((self.open[-1], data.strip()))
 
 
 def parsed(**changes) -> Outline:
