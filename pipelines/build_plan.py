@@ -2,6 +2,7 @@
 
 import array
 import collections
+import dataclasses
 import hashlib
 import zlib
 from collections.abc import Mapping, Sequence
@@ -11,6 +12,7 @@ import numpy as np
 
 from deepmac.categories import Category
 from deepmac.data.coco import (
+    Entry,
     annotation_id_of,
     image_id_of,
     read_categories,
@@ -23,6 +25,7 @@ from deepmac.data.image_source import ImageSource
 from deepmac.data.splits import resolve_split
 from deepmac.errors import DataError, one_of
 from deepmac.instances import AnnotationId, ImageId
+from pipelines.json_lines import dump_line
 from pipelines.preflight import Problems
 from pipelines.shards import shard_index
 
@@ -35,6 +38,7 @@ class Writer(Protocol):
 
     def declare(self, unit_name: str) -> None: ...
     def add(self, unit_name: str, item: Mapping[str, Any]) -> None: ...
+    def add_line(self, unit_name: str, line: bytes) -> None: ...
 
 
 class NoWriter:
@@ -45,6 +49,15 @@ class NoWriter:
 
     def add(self, unit_name: str, item: Mapping[str, Any]) -> None:
         pass
+
+    def add_line(self, unit_name: str, line: bytes) -> None:
+        pass
+
+
+class Sorter(Protocol):
+    """Takes the images and annotations of a file, each with the id of its image."""
+
+    def take(self, image_id: ImageId, entry: Entry) -> None: ...
 
 
 def plan_build(
@@ -72,18 +85,44 @@ def plan_build(
     """
     for unit in units:
         writer.declare(unit)
+    return sort_entries(annotations, images, split, _ByHash(writer, units))
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class _ByHash:
+    """Puts entries as they stand in the file into the unit that the image's id hashes to."""
+
+    writer: Writer
+    units: Sequence[str]
+
+    def take(self, image_id: ImageId, entry: Entry) -> None:
+        unit = self.units[shard_index(image_id, len(self.units))]
+        self.writer.add_line(unit, item_line(entry))
+
+
+def item_line(entry: Entry) -> bytes:
+    """The line of an image or annotation in a plan, with its text as it stands in the file."""
+    text = entry.text
+    if b"\n" in text or b"\r" in text:
+        text = dump_line(entry.value).rstrip(b"\n")
+    if entry.kind == "images":
+        return b'{"image":%b}\n' % text
+    return b'{"annotation":%b,"position":%d}\n' % (text, entry.position)
+
+
+def sort_entries(
+    annotations: str, images: str, split: str, sorter: Sorter
+) -> dict[str, Any]:
+    """As `plan_build`; where the entries go is the matter of a sorter."""
     survey = _Survey()
-    for kind, position, entry in stream_dataset(annotations):
-        if kind == "images":
-            image_id = survey.note_image(entry)
-            item = {"image": entry}
-        elif kind == "annotations":
-            image_id = survey.note_annotation(position, entry)
-            item = {"annotation": entry, "position": position}
+    for entry in stream_dataset(annotations):
+        if entry.kind == "images":
+            sorter.take(survey.note_image(entry.value), entry)
+        elif entry.kind == "annotations":
+            image_id = survey.note_annotation(entry.position, entry.value)
+            sorter.take(image_id, entry)
         else:
-            survey.categories.append(entry)
-            continue
-        writer.add(units[shard_index(image_id, len(units))], item)
+            survey.categories.append(entry.value)
     return survey.conclude(annotations, images, split)
 
 
@@ -159,7 +198,7 @@ def joint_id(entry: Any, key: str) -> ImageId:
         key: where the id stands in it: `id` or `image_id`.
     """
     try:
-        return image_id_of(entry.get(key)) if isinstance(entry, Mapping) else ""
+        return image_id_of(entry.get(key)) if isinstance(entry, dict) else ""
     except Unusable:
         return ""
 
@@ -169,8 +208,7 @@ def look_at(source: ImageSource, entries: Sequence[Any]) -> None:
     first_error = None
     for entry in entries:
         try:
-            file_name = read_image_entry(0, entry).file_name
-            read_header(source.read(file_name))
+            read_header(source.read(*read_image_entry(0, entry).names))
             return
         except (Unusable, AttributeError) as e:
             first_error = first_error or e
