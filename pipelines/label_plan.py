@@ -4,13 +4,13 @@ import array
 import bisect
 import dataclasses
 import hashlib
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from deepmac.data.coco import Entry, read_categories
+from deepmac.data.coco import Entries, read_categories
 from deepmac.data.directory import RecordDirectory
 from deepmac.data.image_source import ImageSource
 from deepmac.data.json_stream import stream_members
@@ -19,7 +19,7 @@ from deepmac.instances import ImageId
 from pipelines.build_plan import (
     SAMPLE,
     Writer,
-    item_line,
+    item_lines,
     joint_id,
     look_at,
     sort_entries,
@@ -169,14 +169,19 @@ class _ByRange:
     writer: Writer
     ranges: Ranges
 
-    def take(self, image_id: ImageId, entry: Entry) -> None:
-        unit, value = self.ranges.unit_of(image_id), entry.value
-        if entry.kind == "annotations" and isinstance(value, Mapping):
-            # Segmentations are most of a file, and of no use here.
-            boxes = {k: v for k, v in value.items() if k != "segmentation"}
-            self.writer.add(unit, {"annotation": boxes, "position": entry.position})
-        else:
-            self.writer.add_line(unit, item_line(entry))
+    def take(self, image_ids: Sequence[ImageId], entries: Entries) -> None:
+        units = map(self.ranges.unit_of, image_ids)
+        if entries.kind == "images":
+            for unit, line in zip(units, item_lines(entries), strict=True):
+                self.writer.add_line(unit, line)
+            return
+        for position, (unit, value) in enumerate(
+            zip(units, entries.values, strict=True), start=entries.first
+        ):
+            if isinstance(value, dict):
+                # Most of a file, and of no use here.
+                value.pop("segmentation", None)
+            self.writer.add(unit, {"annotation": value, "position": position})
 
 
 def _image_ids(annotations: str) -> Iterator[ImageId]:

@@ -33,23 +33,23 @@ _LARGEST_AREA = float(np.finfo(np.float32).max)  # that records can hold
 Kind = Literal["images", "annotations", "categories"]
 
 
-class Entry(NamedTuple):
-    """An entry of one of the lists of a data set.
+class Entries(NamedTuple):
+    """Neighbouring entries of one of the lists of a data set.
 
     Attributes:
         kind: the list.
-        position: in it.
-        value: what the entry holds; need be no JSON object.
-        text: its bytes as they stand in the file.
+        first: position of the first of them in it.
+        values: what the entries hold; need be no JSON objects.
+        texts: the bytes of each as they stand in the file.
     """
 
     kind: Kind
-    position: int
-    value: Any
-    text: bytes
+    first: int
+    values: list[Any]
+    texts: list[bytes]
 
 
-def stream_dataset(path: str) -> Iterator[Entry]:
+def stream_dataset(path: str) -> Iterator[Entries]:
     """The entries of a COCO data set, in the order of the file.
 
     Raises:
@@ -59,14 +59,12 @@ def stream_dataset(path: str) -> Iterator[Entry]:
     for key, position, values, texts in stream_parts(path):
         if key not in LISTS:
             continue
-        if position is None:
-            if not isinstance(values[0], list):
-                raise DataError(f"{path}: '{key}' is not a list")
+        if position is not None:
+            yield Entries(key, position, values, texts)
+        elif isinstance(values[0], list):
             found.add(key)
-            continue
-        for value, text in zip(values, texts, strict=True):
-            yield Entry(key, position, value, text)
-            position += 1
+        else:
+            raise DataError(f"{path}: '{key}' is not a list")
     if missing := [key for key in LISTS if key not in found]:
         raise DataError(
             f"{path}: no list of {one_of(missing)}; is this a COCO annotation file?"

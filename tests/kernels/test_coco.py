@@ -30,7 +30,12 @@ def test_entries_come_in_the_order_of_the_file_with_their_texts(tmp_path):
         "categories": [{"id": 1, "name": "cat", "supercategory": "animal"}],
     }
     path.write_text(json.dumps(document))
-    assert list(stream_dataset(str(path))) == [
+    found = [
+        (kind, position, value, text)
+        for kind, first, values, texts in stream_dataset(str(path))
+        for position, (value, text) in enumerate(zip(values, texts, strict=True), first)
+    ]
+    assert found == [
         (kind, position, entry, json.dumps(entry).encode())
         for kind in ("annotations", "images", "categories")
         for position, entry in enumerate(document[kind])

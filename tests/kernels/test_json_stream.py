@@ -81,15 +81,16 @@ def test_the_values_are_those_of_json_load(
     spoil=st.tuples(st.integers(0, 999), st.integers(0, 2), st.binary(max_size=2)),
 )
 def test_what_json_load_refuses_is_refused(tmp_path, value, chunk, ascii_only, spoil):
-    """And nothing else, but the same key twice."""
+    """And nothing else, but what is no object, and the same key twice."""
     path = tmp_path / "x.json"
     text = json.dumps(value, ensure_ascii=ascii_only).encode("utf-8", "replace")
     place, cut, more = spoil
     place %= len(text)
     path.write_bytes(text[:place] + more + text[place + cut :])
-    try:
+    whole = None
+    with contextlib.suppress(ValueError):
         whole = json.loads(path.read_bytes().decode("utf-8"))
-    except ValueError:
+    if not isinstance(whole, dict):
         whole = None
     found, error = None, ""
     with pieces_of(chunk):
