@@ -144,7 +144,10 @@ def test_filling_in_masks_keeps_what_lvis_says(lvis, tmp_path, capsys):
     flags = [*lvis.flags(), f"--out={out}", "--model=box", "--write_annotations"]
     assert infer.main(flags) == 0
     assert "6 masks filled in" in capsys.readouterr().out
-    filled = json.loads((out / "annotations.json").read_text())
+    written = (out / "annotations.json").read_bytes()
+    filled = json.loads(written)
+    for entry in lvis.images + lvis.categories:
+        assert json.dumps(entry).encode() in written
     for annotation in filled["annotations"]:
         assert annotation.pop("segmentation")["size"] == [HEIGHT, WIDTH]
         assert annotation.pop("iscrowd") == 0
