@@ -16,5 +16,8 @@ def is_unicode(text: str) -> bool:
 
 def short(value: object) -> str:
     """`repr`, cut where it is long."""
-    text = repr(value)
+    try:
+        text = repr(value)
+    except RecursionError:
+        return "a value nested too deeply to be shown"
     return text if len(text) <= 60 else text[:57] + "..."

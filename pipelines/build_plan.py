@@ -1,16 +1,16 @@
 """The plan of the `build` job: one pass over the annotation file, entries sorted into units."""
 
 import array
-import collections
+import dataclasses
 import hashlib
-import zlib
-from collections.abc import Mapping, Sequence
-from typing import Any, Protocol
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any, Protocol, cast
 
 import numpy as np
 
 from deepmac.categories import Category
 from deepmac.data.coco import (
+    Entries,
     annotation_id_of,
     image_id_of,
     read_categories,
@@ -23,11 +23,13 @@ from deepmac.data.image_source import ImageSource
 from deepmac.data.splits import resolve_split
 from deepmac.errors import DataError, one_of
 from deepmac.instances import AnnotationId, ImageId
+from pipelines.json_lines import dump_line
 from pipelines.preflight import Problems
 from pipelines.shards import shard_index
 
 SAMPLE = 8  # images that are looked at before any work
 _MAX_REPEATS = 10_000  # of annotation ids; more of them are two sets in one file
+_PIECE = 1 << 18  # ids that are compared at once
 
 
 class Writer(Protocol):
@@ -35,6 +37,7 @@ class Writer(Protocol):
 
     def declare(self, unit_name: str) -> None: ...
     def add(self, unit_name: str, item: Mapping[str, Any]) -> None: ...
+    def add_line(self, unit_name: str, line: bytes) -> None: ...
 
 
 class NoWriter:
@@ -45,6 +48,15 @@ class NoWriter:
 
     def add(self, unit_name: str, item: Mapping[str, Any]) -> None:
         pass
+
+    def add_line(self, unit_name: str, line: bytes) -> None:
+        pass
+
+
+class Sorter(Protocol):
+    """Takes images and annotations of a file, each with the id of its image."""
+
+    def take(self, image_ids: Sequence[ImageId], entries: Entries) -> None: ...
 
 
 def plan_build(
@@ -72,18 +84,46 @@ def plan_build(
     """
     for unit in units:
         writer.declare(unit)
-    survey = _Survey()
-    for kind, position, entry in stream_dataset(annotations):
-        if kind == "images":
-            image_id = survey.note_image(entry)
-            item = {"image": entry}
-        elif kind == "annotations":
-            image_id = survey.note_annotation(position, entry)
-            item = {"annotation": entry, "position": position}
+    return sort_entries(annotations, images, split, _ByHash(writer, units))
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class _ByHash:
+    """Puts entries as they stand in the file into the unit that the image's id hashes to."""
+
+    writer: Writer
+    units: Sequence[str]
+
+    def take(self, image_ids: Sequence[ImageId], entries: Entries) -> None:
+        for image_id, line in zip(image_ids, item_lines(entries), strict=True):
+            unit = self.units[shard_index(image_id, len(self.units))]
+            self.writer.add_line(unit, line)
+
+
+def item_lines(entries: Entries) -> Iterator[bytes]:
+    """The lines of images or annotations in a plan, with their texts as in the file."""
+    for position, text in enumerate(entries.texts, start=entries.first):
+        if b"\n" in text or b"\r" in text:
+            value = entries.values[position - entries.first]
+            text = dump_line(value).rstrip(b"\n")
+        if entries.kind == "images":
+            yield b'{"image":%b}\n' % text
         else:
-            survey.categories.append(entry)
-            continue
-        writer.add(units[shard_index(image_id, len(units))], item)
+            yield b'{"annotation":%b,"position":%d}\n' % (text, position)
+
+
+def sort_entries(
+    annotations: str, images: str, split: str, sorter: Sorter
+) -> dict[str, Any]:
+    """As `plan_build`; where the entries go is the matter of a sorter."""
+    survey = _Survey()
+    for entries in stream_dataset(annotations):
+        if entries.kind == "images":
+            sorter.take(survey.note_images(entries), entries)
+        elif entries.kind == "annotations":
+            sorter.take(survey.note_annotations(entries), entries)
+        else:
+            survey.categories.extend(entries.values)
     return survey.conclude(annotations, images, split)
 
 
@@ -93,27 +133,26 @@ class _Survey:
     def __init__(self):
         self.categories: list[Any] = []
         self._first_images: list[Any] = []
-        self._num_images = 0
-        self._image_ids, self._wanted_ids = _IdSample(), _IdSample()
+        self._image_ids, self._wanted_ids = _IdLog(), _IdLog()
         self._annotation_ids = _IdLog()
-        self._uses: collections.Counter[Any] = collections.Counter()  # category id ->
+        self._used: set[int | float] = set()  # category ids
+        self._num_images = 0
 
-    def note_image(self, entry: Any) -> ImageId:
-        self._num_images += 1
-        if len(self._first_images) < SAMPLE:
-            self._first_images.append(entry)
-        image_id = joint_id(entry, "id")
-        self._image_ids.add(image_id)
-        return image_id
+    def note_images(self, entries: Entries) -> list[ImageId]:
+        self._num_images += len(entries.values)
+        self._first_images += entries.values[: SAMPLE - len(self._first_images)]
+        image_ids = [joint_id(entry, "id") for entry in entries.values]
+        self._image_ids.extend(entries.first, image_ids)
+        return image_ids
 
-    def note_annotation(self, position: int, entry: Any) -> ImageId:
-        self._annotation_ids.add(position, annotation_id_of(entry))
-        category_id = entry.get("category_id") if isinstance(entry, dict) else None
-        if isinstance(category_id, int | float):
-            self._uses[category_id] += 1
-        image_id = joint_id(entry, "image_id")
-        self._wanted_ids.add(image_id)
-        return image_id
+    def note_annotations(self, entries: Entries) -> list[ImageId]:
+        ids = [annotation_id_of(entry) for entry in entries.values]
+        self._annotation_ids.extend(entries.first, ids)
+        known = (e.get("category_id") for e in entries.values if isinstance(e, dict))
+        self._used.update(c for c in known if isinstance(c, (int, float)))
+        image_ids = [joint_id(entry, "image_id") for entry in entries.values]
+        self._wanted_ids.extend(entries.first, image_ids)
+        return image_ids
 
     def conclude(self, annotations: str, images: str, split: str) -> dict[str, Any]:
         problems = Problems()
@@ -122,17 +161,17 @@ class _Survey:
         with problems.noting():
             categories = read_categories(self.categories, annotations)
             supervised = resolve_split(split, categories).supervised_ids
-            if self._uses and not any(self._uses[i] for i in supervised):
+            if self._used and not self._used & supervised:
                 problems.add(
                     f"{annotations}: no annotation has a category of the split '{split}'"
                 )
         if not self._num_images:
             problems.add(f"{annotations}: the list of images is empty")
-        elif self._wanted_ids and not self._image_ids.meets(self._wanted_ids):
+        elif self._wanted_ids.examples and not self._image_ids.meets(self._wanted_ids):
             problems.add(
                 f"{annotations}: no annotation has the image_id of an image (images have ids such "
-                f"as {one_of(self._image_ids.some())}; annotations want "
-                f"{one_of(self._wanted_ids.some())})"
+                f"as {one_of(self._image_ids.examples) or 'none'}; annotations want "
+                f"{one_of(self._wanted_ids.examples)})"
             )
         with problems.noting():
             look_at(ImageSource(images), self._first_images)
@@ -159,7 +198,7 @@ def joint_id(entry: Any, key: str) -> ImageId:
         key: where the id stands in it: `id` or `image_id`.
     """
     try:
-        return image_id_of(entry.get(key)) if isinstance(entry, Mapping) else ""
+        return image_id_of(entry.get(key)) if isinstance(entry, dict) else ""
     except Unusable:
         return ""
 
@@ -169,8 +208,7 @@ def look_at(source: ImageSource, entries: Sequence[Any]) -> None:
     first_error = None
     for entry in entries:
         try:
-            file_name = read_image_entry(0, entry).file_name
-            read_header(source.read(file_name))
+            read_header(source.read(*read_image_entry(0, entry).names))
             return
         except (Unusable, AttributeError) as e:
             first_error = first_error or e
@@ -181,64 +219,62 @@ def look_at(source: ImageSource, entries: Sequence[Any]) -> None:
 
 
 class _IdLog:
-    """All ids of a list, for finding those that stand there again; 16 or 24 bytes each."""
+    """The ids of a list, for finding them again; 12 or 20 bytes each.
+
+    Attributes:
+        examples: the first of them, for error sentences.
+    """
 
     def __init__(self):
-        self._numbers, self._number_places = array.array("q"), array.array("q")
-        # Text by its digest: two ids of 128 bits meet by chance in no set there can be.
-        self._digests, self._text_places = bytearray(), array.array("q")
+        self.examples: list[str] = []
+        # Of text a digest: two ids of 128 bits meet by chance in no set there can be.
+        self._numbers, self._digests = array.array("q"), bytearray()
+        self._number_places, self._text_places = array.array("I"), array.array("I")
 
-    def add(self, place: int, annotation_id: AnnotationId | None) -> None:
-        if isinstance(annotation_id, int):
-            self._numbers.append(annotation_id)
-            self._number_places.append(place)
-        elif annotation_id is not None:
-            text = annotation_id.encode()
-            self._digests += hashlib.blake2b(text, digest_size=16).digest()
-            self._text_places.append(place)
+    def extend(self, first: int, ids: Sequence[AnnotationId | ImageId | None]) -> None:
+        """Adds ids of neighbouring places of the list; None and '' stand for none."""
+        if len(self.examples) < 3:
+            self.examples += [repr(i) for i in ids[:3] if i not in (None, "")]
+        if all(type(i) is int for i in ids):  # nearly always
+            self._numbers.extend(cast(Sequence[int], ids))
+            self._number_places.extend(range(first, first + len(ids)))
+            return
+        for place, found in enumerate(ids, start=first):
+            if isinstance(found, int):
+                self._numbers.append(found)
+                self._number_places.append(place)
+            elif found:
+                digest = hashlib.blake2b(found.encode(), digest_size=16).digest()
+                self._digests += digest
+                self._text_places.append(place)
+
+    def meets(self, other: "_IdLog") -> bool:
+        """Whether an id stands in both."""
+        halves = [np.frombuffer(log._digests, np.int64)[::2] for log in (self, other)]
+        numbers = [np.frombuffer(log._numbers, np.int64) for log in (self, other)]
+        return any(_meet(mine, theirs) for mine, theirs in (numbers, halves))
 
     def repeats(self) -> list[int]:
         """Places of the ids that stand at an earlier place too, ascending."""
-        numbers = np.array(self._numbers, np.int64)
-        texts = np.frombuffer(bytes(self._digests), "u8, u8")
+        numbers = np.frombuffer(self._numbers, np.int64)
+        texts = np.frombuffer(self._digests, "u8, u8")
         return sorted(
-            _repeats(numbers, np.array(self._number_places, np.int64))
-            + _repeats(texts, np.array(self._text_places, np.int64))
+            _repeats(numbers, self._number_places) + _repeats(texts, self._text_places)
         )
 
 
-def _repeats(values: np.ndarray, places: np.ndarray) -> list[int]:
+def _repeats(values: np.ndarray, places: Sequence[int]) -> list[int]:
     """The places [N], ascending, of the values [N] that are not the first of their kind."""
+    ordered = np.sort(values)
+    if not (ordered[1:] == ordered[:-1]).any():  # as usual, and at half the memory
+        return []
     order = np.argsort(values, kind="stable")
-    again = values[order[1:]] == values[order[:-1]]
-    return places[order[1:][again]].tolist()
+    ordered = values[order]
+    again = order[1:][ordered[1:] == ordered[:-1]]
+    return [places[i] for i in again.tolist()]
 
 
-class _IdSample:
-    """Some of a set of ids, chosen by hash: two samples meet where the sets do."""
-
-    _LIMIT = 10_000
-
-    def __init__(self):
-        self._mask = 0
-        self._ids: set[ImageId] = set()
-
-    def add(self, image_id: ImageId) -> None:
-        if _hash(image_id) & self._mask == 0:
-            self._ids.add(image_id)
-            while len(self._ids) > self._LIMIT:
-                self._mask = 2 * self._mask + 1
-                self._ids = {i for i in self._ids if _hash(i) & self._mask == 0}
-
-    def __bool__(self) -> bool:
-        return bool(self._ids)
-
-    def meets(self, other: "_IdSample") -> bool:
-        return bool(self._ids & other._ids)
-
-    def some(self) -> list[str]:
-        return [repr(i) for i in list(self._ids)[:3]]
-
-
-def _hash(image_id: ImageId) -> int:
-    return zlib.crc32(str(image_id).encode("utf-8", "surrogatepass"))
+def _meet(mine: np.ndarray, theirs: np.ndarray) -> bool:
+    """Whether two arrays share a value; most do early, and then little is looked at."""
+    pieces = (theirs[i : i + _PIECE] for i in range(0, len(theirs), _PIECE))
+    return any(np.isin(piece, mine, kind="sort").any() for piece in pieces)

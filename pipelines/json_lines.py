@@ -5,12 +5,17 @@ from typing import Any
 
 import orjson
 
+from deepmac.errors import DataError
+
 
 def dump_line(value: Any) -> bytes:
     """JSON in one line; equal values give equal bytes.
 
     What Python's JSON can hold and others' cannot survives too: text that is not Unicode, numbers
     that are not finite, and (as floating point) whole numbers of more than 64 bits.
+
+    Raises:
+        DataError: the value is nested too deeply.
     """
     try:
         line = orjson.dumps(
@@ -20,7 +25,11 @@ def dump_line(value: Any) -> bytes:
             return line
     except TypeError:
         pass
-    return json.dumps(value, sort_keys=True, separators=(",", ":")).encode() + b"\n"
+    try:
+        text = json.dumps(value, sort_keys=True, separators=(",", ":"))
+    except RecursionError:
+        raise DataError("a value is nested too deeply to be written as JSON") from None
+    return text.encode() + b"\n"
 
 
 def load_line(line: bytes) -> Any:

@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
 from deepmac.data.coco import annotation_id_of
-from deepmac.data.json_stream import stream_members
+from deepmac.data.json_stream import Part, stream_parts
 from deepmac.masks import rle_area
 from pipelines.json_lines import load_line
 from pipelines.storage import LocalOutput
@@ -87,8 +87,8 @@ def write_annotations(output: LocalOutput, totals: Totals, annotations: str) -> 
         return annotation
 
     with output.new_file(ANNOTATIONS) as file:
-        for text in _rewritten(stream_members(annotations), fill):
-            file.write(text.encode())
+        for text in _rewritten(stream_parts(annotations), fill):
+            file.write(text)
         file.publish()
     return count
 
@@ -115,17 +115,22 @@ def read_rows(output: LocalOutput, unit: UnitSummary) -> Iterator[dict[str, Any]
             yield load_line(line)
 
 
-def _rewritten(
-    members: Iterable[tuple[str, int | None, Any]], fill: Callable[[Any], Any]
-) -> Iterator[str]:
-    """The JSON text of a streamed object (see `stream_members`), with annotations replaced."""
-    before, after_list = "{", ""
-    for key, position, value in members:
-        if position is not None:
-            value = fill(value) if key == "annotations" else value
-            yield ("," if position else "") + "\n" + json.dumps(value)
+def _rewritten(parts: Iterable[Part], fill: Callable[[Any], Any]) -> Iterator[bytes]:
+    """The JSON text of a streamed object (see `stream_parts`), with annotations replaced.
+
+    What is not replaced stays as it stands in the file.
+    """
+    before, after_list = b"{", b""
+    for key, position, values, texts in parts:
+        if position is None:
+            yield b"%b%b\n%b: " % (after_list, before, json.dumps(key).encode())
+            yield b"[" if values[0] == [] else texts[0]
+            before, after_list = b",", b"]" if values[0] == [] else b""
             continue
-        yield f"{after_list}{before}\n{json.dumps(key)}: "
-        yield "[" if value == [] else json.dumps(value)
-        before, after_list = ",", "]" if value == [] else ""
-    yield f"{after_list}{'{' if before == '{' else ''}}}\n"
+        for index, (value, text) in enumerate(
+            zip(values, texts, strict=True), start=position
+        ):
+            yield b",\n" if index else b"\n"
+            filled = fill(value) if key == "annotations" else value
+            yield text if filled is value else json.dumps(filled).encode()
+    yield b"%b%b}\n" % (after_list, b"{" if before == b"{" else b"")

@@ -1,19 +1,29 @@
 """The plan of the `label` job: images in the order of their ids, cut into ranges, or shards."""
 
+import array
 import bisect
+import dataclasses
 import hashlib
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
-from deepmac.data.coco import read_categories
+import numpy as np
+
+from deepmac.data.coco import Entries, read_categories
 from deepmac.data.directory import RecordDirectory
-from deepmac.data.ids import id_order
 from deepmac.data.image_source import ImageSource
 from deepmac.data.json_stream import stream_members
 from deepmac.errors import DataError, OptionError
 from deepmac.instances import ImageId
-from pipelines.build_plan import SAMPLE, Writer, joint_id, look_at, plan_build
+from pipelines.build_plan import (
+    SAMPLE,
+    Writer,
+    item_lines,
+    joint_id,
+    look_at,
+    sort_entries,
+)
 from pipelines.shards import MAX_SHARDS, shard_names
 
 NAME = "predictions"
@@ -41,9 +51,8 @@ def plan_boxes(
     ranges = Ranges(_image_ids(annotations), unit_images, annotations)
     for unit in ranges.units:
         writer.declare(unit)
-    context = plan_build(
-        annotations, images, "all", ranges.units, _Router(writer, ranges)
-    )
+    sorter = _ByRange(writer, ranges)
+    context = sort_entries(annotations, images, "all", sorter)
     return {key: context[key] for key in ("categories", "repeats")}
 
 
@@ -54,11 +63,10 @@ def plan_images(
     ranges = Ranges(_image_ids(annotations), unit_images, annotations)
     for unit in ranges.units:
         writer.declare(unit)
-    router = _Router(writer, ranges)
     categories, first_images = [], []
     for key, position, entry in stream_members(annotations):
         if position is not None and key == "images":
-            router.add("", {"image": entry})
+            writer.add(ranges.unit_of(joint_id(entry, "id")), {"image": entry})
             if position < SAMPLE:
                 first_images.append(entry)
         elif position is not None and key == "categories":
@@ -111,8 +119,8 @@ class Ranges:
             DataError: there are no ids.
             OptionError: there would be more ranges than there can be files.
         """
-        self._ids = sorted(set(image_ids), key=id_order)
-        if not self._ids:
+        self._ids = _InOrder(image_ids)
+        if not len(self._ids):
             raise DataError(f"{where}: the list of images is empty")
         length = length or unit_length(len(self._ids))
         self._length = length
@@ -127,31 +135,53 @@ class Ranges:
 
     def unit_of(self, image_id: ImageId) -> str:
         """The unit of an id; one that is not there goes to a neighbour, always the same."""
-        place = bisect.bisect_left(self._ids, id_order(image_id), key=id_order)
+        place = self._ids.place_of(image_id)
         return self.units[min(place // self._length, len(self.units) - 1)]
 
 
-class _Router:
-    """A writer that puts each entry into the unit of its image."""
+class _InOrder:
+    """Different ids as `id_order` sorts them; a number takes 8 bytes, so millions fit."""
 
-    def __init__(self, writer: Writer, ranges: Ranges):
-        self._writer, self._ranges = writer, ranges
+    def __init__(self, image_ids: Iterable[ImageId]):
+        numbers, texts = array.array("q"), set()
+        for image_id in image_ids:
+            if isinstance(image_id, int):
+                numbers.append(image_id)
+            else:
+                texts.add(image_id)
+        self._numbers = array.array("q", np.unique(np.frombuffer(numbers, np.int64)))
+        self._texts = sorted(texts)
 
-    def declare(self, unit_name: str) -> None:
-        pass  # all of them are declared already
+    def __len__(self) -> int:
+        return len(self._numbers) + len(self._texts)
 
-    def add(self, unit_name: str, item: Mapping[str, Any]) -> None:
-        """Adds an item to the unit that its image's id asks for, not to the one named."""
-        if "image" in item:
-            image_id = joint_id(item["image"], "id")
-        else:
-            annotation = item["annotation"]
-            image_id = joint_id(annotation, "image_id")
-            if isinstance(annotation, Mapping):
+    def place_of(self, image_id: ImageId) -> int:
+        """How many ids stand before it."""
+        if isinstance(image_id, int):
+            return bisect.bisect_left(self._numbers, image_id)
+        return len(self._numbers) + bisect.bisect_left(self._texts, image_id)
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class _ByRange:
+    """Puts entries into the unit in whose range the image's id lies."""
+
+    writer: Writer
+    ranges: Ranges
+
+    def take(self, image_ids: Sequence[ImageId], entries: Entries) -> None:
+        units = map(self.ranges.unit_of, image_ids)
+        if entries.kind == "images":
+            for unit, line in zip(units, item_lines(entries), strict=True):
+                self.writer.add_line(unit, line)
+            return
+        for position, (unit, value) in enumerate(
+            zip(units, entries.values, strict=True), start=entries.first
+        ):
+            if isinstance(value, dict):
                 # Most of a file, and of no use here.
-                boxes = {k: v for k, v in annotation.items() if k != "segmentation"}
-                item = {**item, "annotation": boxes}
-        self._writer.add(self._ranges.unit_of(image_id), item)
+                value.pop("segmentation", None)
+            self.writer.add(unit, {"annotation": value, "position": position})
 
 
 def _image_ids(annotations: str) -> Iterator[ImageId]:

@@ -25,9 +25,11 @@ def shard_names(name: str, num_shards: int) -> list[str]:
 
 def shard_index(image_id: ImageId, num_shards: int) -> int:
     """The shard of an image: depends on its id alone, not on its place in any file."""
-    digest = hashlib.blake2b(
-        str(image_id).encode("utf-8", "surrogatepass"), digest_size=8
-    )
+    if isinstance(image_id, int):
+        text = b"%d" % image_id
+    else:
+        text = image_id.encode("utf-8", "surrogatepass")
+    digest = hashlib.blake2b(text, digest_size=8)
     return int.from_bytes(digest.digest(), "little") % num_shards
 
 

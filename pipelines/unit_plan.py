@@ -33,7 +33,10 @@ class PlanWriter:
 
     def add(self, unit_name: str, item: Mapping[str, Any]) -> None:
         """Puts an item (a JSON object) at the end of a unit."""
-        line = dump_line(item)
+        self.add_line(unit_name, dump_line(item))
+
+    def add_line(self, unit_name: str, line: bytes) -> None:
+        """Puts an item at the end of a unit, given as one line of JSON with its end."""
         self._buffers[unit_name] += line
         self.num_items[unit_name] = self.num_items.get(unit_name, 0) + 1
         self._buffered += len(line)

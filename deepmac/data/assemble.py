@@ -45,14 +45,14 @@ class Assembler:
     """Joins images with their annotations and checks both.
 
     Attributes:
-        read_image: file name -> bytes, or raises Unusable.
+        read_image: names that an image file may have -> its bytes, or raises Unusable.
         reader: of the annotations.
         repeats: positions in the file of annotations whose id one before them has; these fail.
         max_pixels: larger images fail.
         verify_images: decode every image.
     """
 
-    read_image: Callable[[str], bytes]
+    read_image: Callable[..., bytes]
     reader: InstanceReader
     repeats: Set[int]
     max_pixels: int = MAX_PIXELS
@@ -156,7 +156,7 @@ class Assembler:
     def _image(
         self, entry: ImageEntry, counts: collections.Counter[str]
     ) -> tuple[bytes, ImageHeader]:
-        encoded = self.read_image(entry.file_name)
+        encoded = self.read_image(*entry.names)
         try:
             header = check_image(encoded, entry, self.max_pixels)
             if self.verify_images:

@@ -8,14 +8,15 @@ import collections
 import dataclasses
 import math
 from collections.abc import Iterable, Iterator, Mapping
-from typing import Any, Literal
+from typing import Any, Literal, NamedTuple
+from urllib.parse import urlsplit
 
 import numpy as np
 
 from deepmac.categories import Category
 from deepmac.data.failures import Failure, Unusable
 from deepmac.data.ids import id_from_text
-from deepmac.data.json_stream import stream_members
+from deepmac.data.json_stream import stream_parts
 from deepmac.data.paths import can_name_a_file
 from deepmac.data.splits import Split
 from deepmac.errors import DataError, OptionError, one_of
@@ -26,39 +27,44 @@ from deepmac.text import is_unicode, short
 LISTS = ("images", "annotations", "categories")
 OUT_OF_BOUNDS = ("clip", "drop")
 
-_IMAGE_KEYS = ("id", "file_name", "height", "width")
-_ANNOTATION_KEYS = (
-    "id", "image_id", "category_id", "bbox", "area", "iscrowd", "segmentation",
-)  # fmt: skip
-
+_LEAST, _MOST = -(2**63), 2**63 - 1  # of whole numbers
 _LARGEST_AREA = float(np.finfo(np.float32).max)  # that records can hold
 
 Kind = Literal["images", "annotations", "categories"]
 
 
-def stream_dataset(path: str) -> Iterator[tuple[Kind, int, Any]]:
-    """The entries of a COCO data set, in the order of the file.
+class Entries(NamedTuple):
+    """Neighbouring entries of one of the lists of a data set.
 
-    Yields:
-        (list, position in it, entry). Entries hold only the keys that the format defines and we
-        use; one that is no JSON object is passed on as it is.
+    Attributes:
+        kind: the list.
+        first: position of the first of them in it.
+        values: what the entries hold; need be no JSON objects.
+        texts: the bytes of each as they stand in the file.
+    """
+
+    kind: Kind
+    first: int
+    values: list[Any]
+    texts: list[bytes]
+
+
+def stream_dataset(path: str) -> Iterator[Entries]:
+    """The entries of a COCO data set, in the order of the file.
 
     Raises:
         DataError: not readable or not valid JSON, or one of the three lists is missing.
     """
-    kept = {"images": _IMAGE_KEYS, "annotations": _ANNOTATION_KEYS}
     found = set()
-    for key, position, value in stream_members(path):
+    for key, position, values, texts in stream_parts(path):
         if key not in LISTS:
             continue
-        if position is None:
-            if not isinstance(value, list):
-                raise DataError(f"{path}: '{key}' is not a list")
+        if position is not None:
+            yield Entries(key, position, values, texts)
+        elif isinstance(values[0], list):
             found.add(key)
-            continue
-        if key in kept and isinstance(value, dict):
-            value = {k: value[k] for k in kept[key] if k in value}
-        yield key, position, value
+        else:
+            raise DataError(f"{path}: '{key}' is not a list")
     if missing := [key for key in LISTS if key not in found]:
         raise DataError(
             f"{path}: no list of {one_of(missing)}; is this a COCO annotation file?"
@@ -100,6 +106,8 @@ def image_id_of(value: Any) -> ImageId:
     Raises:
         Unusable: the value can be no id.
     """
+    if type(value) is int and _LEAST <= value <= _MOST:  # nearly always
+        return value
     if (number := _whole(value)) is not None:
         return number
     if isinstance(value, str) and value and is_unicode(value):
@@ -111,12 +119,22 @@ def image_id_of(value: Any) -> ImageId:
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class ImageEntry:
-    """An entry of the list of images; height and width are None where the file has none."""
+    """An entry of the list of images.
+
+    Attributes:
+        id: of the image.
+        names: under which its file may lie, to be tried in this order.
+        height, width: in pixels; None where the entry has none.
+    """
 
     id: ImageId
-    file_name: str
+    names: tuple[str, ...]
     height: int | None
     width: int | None
+
+    @property
+    def file_name(self) -> str:
+        return self.names[0]
 
 
 def read_image_entry(image_id: ImageId, entry: Mapping[str, Any]) -> ImageEntry:
@@ -125,19 +143,45 @@ def read_image_entry(image_id: ImageId, entry: Mapping[str, Any]) -> ImageEntry:
     Raises:
         Unusable: it has no usable file name or size.
     """
-    file_name = entry.get("file_name")
-    if not isinstance(file_name, str) or not file_name:
-        raise Unusable("file_name_malformed", f"file_name is {short(file_name)}")
-    if not can_name_a_file(file_name):
-        raise Unusable(
-            "file_name_malformed", f"no file can have the name {short(file_name)}"
-        )
+    names = _image_names(entry)
     sides = [entry.get("height"), entry.get("width")]
     height, width = map(_whole, sides)
     for given, side in zip(sides, (height, width), strict=True):
         if given is not None and (side is None or side <= 0):
             raise Unusable("size_malformed", f"height and width are {short(sides)}")
-    return ImageEntry(image_id, file_name, height, width)
+    return ImageEntry(image_id, names, height, width)
+
+
+def _image_names(entry: Mapping[str, Any]) -> tuple[str, ...]:
+    """`file_name`; without one, as in LVIS, the end of `coco_url`: FOLDER/NAME, then NAME."""
+    file_name, url = entry.get("file_name"), entry.get("coco_url")
+    if file_name is None and url is not None:
+        parts = _path_of(url).split("/")[1:][-2:]
+        # What LVIS takes from several folders of COCO may lie in one.
+        names = ("/".join(parts), parts[-1]) if len(parts) == 2 else tuple(parts)
+        if not names or not names[-1] or any(part in (".", "..") for part in parts):
+            raise Unusable(
+                "file_name_malformed",
+                f"there is no file_name, and coco_url {short(url)} does not end in one",
+            )
+    elif isinstance(file_name, str) and file_name:
+        names = (file_name,)
+    else:
+        raise Unusable("file_name_malformed", f"file_name is {short(file_name)}")
+    if not can_name_a_file(names[0]):
+        raise Unusable(
+            "file_name_malformed", f"no file can have the name {short(names[0])}"
+        )
+    return names
+
+
+def _path_of(url: Any) -> str:
+    """The path of a URL of the web, which begins with `/`; '' of anything else."""
+    try:
+        parts = urlsplit(url) if isinstance(url, str) else None
+    except ValueError:  # half an address in brackets
+        return ""
+    return parts.path if parts and parts.scheme in ("http", "https") else ""
 
 
 @dataclasses.dataclass(slots=True)
@@ -331,7 +375,7 @@ class InstanceReader:
 
 def annotation_id_of(annotation: Any) -> AnnotationId | None:
     """An annotation's id as ids are compared, see `image_id_of`; None where it has none."""
-    if not isinstance(annotation, Mapping):
+    if not isinstance(annotation, dict):
         return None
     try:
         return image_id_of(annotation.get("id"))
@@ -378,7 +422,7 @@ def _whole(value: Any) -> int | None:
         return None
     if isinstance(value, float) and not value.is_integer():
         return None
-    return int(value) if -(2**63) <= value < 2**63 else None
+    return int(value) if _LEAST <= value <= _MOST else None
 
 
 def _is_finite(value: Any) -> bool:

@@ -24,7 +24,8 @@ class ImageSource:
         require_local(images)
         self._folders: Sequence[str] = ()
         self._files: dict[str, list[str]] = {}  # base name -> paths
-        if os.path.isdir(images):
+        self._is_pattern = not os.path.isdir(images)
+        if not self._is_pattern:
             self._folders = (images,)
         elif glob.has_magic(images):
             self._match(images)
@@ -42,13 +43,14 @@ class ImageSource:
             if os.path.isfile(path):
                 self._files.setdefault(os.path.basename(path), []).append(path)
 
-    def read(self, file_name: str) -> bytes:
-        """The bytes of an image file.
+    def read(self, *names: str) -> bytes:
+        """The bytes of an image file, of the first of its names under which there is one.
 
         Raises:
             Unusable: it is missing, in several places, or cannot be read.
         """
-        path, name = self._find(file_name), printable(file_name)
+        name = " or ".join(map(printable, names))
+        path = self._find(names, name)
         try:
             with open(path, "rb") as file:
                 return file.read()
@@ -58,19 +60,22 @@ class ImageSource:
             reason = e.strerror if isinstance(e, OSError) else str(e)
             raise Unusable("image_unreadable", f"{name}: {reason}") from e
 
-    def _find(self, file_name: str) -> str:
-        paths = [os.path.join(folder, file_name) for folder in self._folders]
-        if len(paths) == 1 and not self._files:
-            return paths[0]
-        found = [path for path in paths if os.path.isfile(path)]
-        found += self._files.get(os.path.basename(file_name), [])
-        name = printable(file_name)
-        if not found:
-            raise Unusable("image_missing", f"{name}: no file that matches the pattern")
-        if len(found) > 1:
-            places = " and ".join(_last_parts(path) for path in found[:2])
-            raise Unusable("image_ambiguous", f"{name}: found as {places}")
-        return found[0]
+    def _find(self, names: Sequence[str], shown: str) -> str:
+        if len(names) == 1 and len(self._folders) == 1 and not self._files:
+            return os.path.join(self._folders[0], names[0])  # opening it will tell
+        for name in names:
+            paths = [os.path.join(folder, name) for folder in self._folders]
+            found = [path for path in paths if os.path.isfile(path)]
+            found += self._files.get(os.path.basename(name), [])
+            if len(found) > 1:
+                places = " and ".join(_last_parts(path) for path in found[:2])
+                raise Unusable("image_ambiguous", f"{shown}: found as {places}")
+            if found:
+                return found[0]
+        where = (
+            "no file that matches the pattern" if self._is_pattern else "no such file"
+        )
+        raise Unusable("image_missing", f"{shown}: {where}")
 
 
 def _last_parts(path: str) -> str:

@@ -1,22 +1,42 @@
-"""Large JSON files as a stream: the elements of top-level lists, one at a time.
+"""Large JSON files as a stream: the elements of top-level lists, some at a time.
 
-Each element is decoded by the standard library's scanner, so numbers are exactly those of
-`json.load`, in one pass and in memory for one element.
+One pass, in memory for a piece of the file. Objects are decoded in batches (`json_batches`);
+what that leaves alone, and all that is wrong, is read by the standard library's scanner. So
+values are exactly those of `json.load`, and errors have line and column.
 """
 
 import codecs
 import json
 from collections.abc import Iterator
-from typing import Any, BinaryIO
+from typing import Any, BinaryIO, NamedTuple
 
+from deepmac.data.json_batches import Objects, take_objects
 from deepmac.data.json_file import open_packed
 from deepmac.errors import DataError
 
-_CHUNK = 1 << 20
-_MAX_VALUE = 1 << 28  # characters; a longer value is a file of another kind
+_CHUNK = 1 << 16  # bytes; what is decoded of it stays in the processor's cache
+_WINDOW = 1 << 12  # bytes in which the scanner looks for the end of a value at first
+_MAX_VALUE = 1 << 28  # bytes; a longer value is a file of another kind
 _ENDS_EARLY = "the file ends too early; is it complete?"
 _OPEN_STRING = "Unterminated string"  # how the scanner's message begins
 _decode = json.JSONDecoder().raw_decode
+
+
+class Part(NamedTuple):
+    """A part of the JSON object in a file: neighbouring elements of a list, or a whole member.
+
+    Attributes:
+        key: of the member.
+        position: of the first element in its list; None of a member that is no list, and once at
+            the beginning of each list, whose one value is [] then.
+        values: of the elements, or of the member.
+        texts: the bytes of each as they stand in the file; they may have line breaks.
+    """
+
+    key: str
+    position: int | None
+    values: list[Any]
+    texts: list[bytes]
 
 
 def stream_members(path: str) -> Iterator[tuple[str, int | None, Any]]:
@@ -30,11 +50,21 @@ def stream_members(path: str) -> Iterator[tuple[str, int | None, Any]]:
         DataError: the file cannot be read, is not valid JSON (says the line and column), holds no
             object, or the same key twice.
     """
+    for key, position, values, _ in stream_parts(path):
+        if position is None:
+            yield key, None, values[0]
+        else:
+            for index, value in enumerate(values, start=position):
+                yield key, index, value
+
+
+def stream_parts(path: str) -> Iterator[Part]:
+    """As `stream_members`, several elements at a time, each with its text."""
     with open_packed(path) as file:
         yield from _members(_Text(file, path))
 
 
-def _members(text: "_Text") -> Iterator[tuple[str, int | None, Any]]:
+def _members(text: "_Text") -> Iterator[Part]:
     if (first := text.peek()) != "{":
         kind = {"[": "a list", "": "nothing"}.get(first, "a value")
         raise DataError(
@@ -46,53 +76,63 @@ def _members(text: "_Text") -> Iterator[tuple[str, int | None, Any]]:
         text.take("}")
     else:
         while True:
-            key = text.value() if text.peek() == '"' else text.take('"')
+            key = text.value()[0] if text.peek() == '"' else text.take('"')
             if key in keys:
                 raise text.error(f"the key '{key}' stands there twice")
             keys.add(key)
             text.take(":")
             if text.peek() == "[":
-                yield key, None, []
-                for index, element in enumerate(_elements(text)):
-                    yield key, index, element
+                yield Part(key, None, [[]], [b"[]"])
+                yield from _elements(text, key)
             else:
-                yield key, None, text.value()
+                value, written = text.value()
+                yield Part(key, None, [value], [written])
             if text.take(",}") == "}":
                 break
     if text.peek():
         raise text.error("something follows after the end of the JSON object")
 
 
-def _elements(text: "_Text") -> Iterator[Any]:
+def _elements(text: "_Text", key: str) -> Iterator[Part]:
     text.take("[")
     if text.peek() == "]":
         text.take("]")
         return
+    position = 0
     while True:
-        yield text.value()
+        while batch := text.objects():
+            yield Part(key, position, batch.values, batch.texts)
+            position += len(batch.values)
+        value, written = text.value()
+        yield Part(key, position, [value], [written])
+        position += 1
         if text.take(",]") == "]":
             return
 
 
 class _Text:
-    """The text of a file, of which no more than the current value is held."""
+    """The text of a file, of which little more than the current value is held."""
 
     def __init__(self, file: BinaryIO, path: str):
         self.path = path
         self._file = file
-        self._decoder = codecs.getincrementaldecoder("utf-8-sig")()
-        self._num_bytes = 0  # read so far
-        self._text, self._at, self._ended = "", 0, False
-        self._line, self._column = 1, 1  # of the beginning of `_text`
+        self._data, self._at, self._ended = file.read(len(codecs.BOM_UTF8)), 0, False
+        self._tried = 0  # up to where batches are not to be had
+        self._num_done = 0  # bytes before `_data`
+        if self._data == codecs.BOM_UTF8:
+            self._num_done, self._data = len(self._data), b""
+        self._line, self._column = 1, 1  # of the beginning of `_data`
 
     def peek(self) -> str:
         """The next character that is no white space; '' at the end."""
         while True:
-            while self._at < len(self._text) and self._text[self._at] in " \t\r\n":
+            while self._at < len(self._data) and self._data[self._at] in b" \t\r\n":
                 self._at += 1
-            if self._at < len(self._text):
-                return self._text[self._at]
-            if self._ended:
+            if self._at < len(self._data):
+                # One that is no ASCII belongs nowhere here, but in an error sentence.
+                if found := self._window(4):
+                    return found[0]
+            elif self._ended:
                 return ""
             self._read(_CHUNK)
 
@@ -107,64 +147,93 @@ class _Text:
         self._at += 1
         return found
 
-    def value(self) -> Any:
-        """Decodes the next value and steps over it."""
+    def objects(self) -> Objects | None:
+        """Steps over as many objects as can be had at once, and the comma after them."""
+        if self.peek() != "{" or self._at < self._tried:
+            return None
+        if len(self._data) - self._at < _CHUNK and not self._ended:
+            self._read(_CHUNK)
+        batch = take_objects(self._data[self._at :])
+        if batch is None:
+            self._tried = len(self._data)
+        else:
+            self._at += batch.end
+        return batch
+
+    def value(self) -> tuple[Any, bytes]:
+        """Decodes the next value and steps over it; returns it and its text."""
         if not self.peek():
             raise self.error(_ENDS_EARLY)
-        chunk = _CHUNK
+        size = _WINDOW
         while True:
+            window, shows_end = self._window(size), self._shows_end(size)
             try:
-                value, end = _decode(self._text, self._at)
+                value, end = _decode(window)
                 # A number that ends where the text does, or in `1.` or `1e`, may go on.
-                after = self._text[end : end + 1]
-                if self._ended or (after and after not in ".eE"):
-                    self._at = end
-                    return value
+                after = window[end : end + 1]
+                if shows_end or (after and after not in ".eE"):
+                    start = self._at
+                    self._at += len(window[:end].encode())
+                    return value, self._data[start : self._at]
             except json.JSONDecodeError as e:
-                if self._is_final(e):
-                    cut_off = self._ended and (
-                        e.pos >= len(self._text) or e.msg.startswith(_OPEN_STRING)
+                if shows_end or _is_final(e, window):
+                    cut_off = shows_end and (
+                        e.pos >= len(window) or e.msg.startswith(_OPEN_STRING)
                     )
                     message = _ENDS_EARLY if cut_off else e.msg
-                    raise self.error(message, e.pos) from None
+                    raise self.error(message, window[: e.pos]) from None
             except (ValueError, RecursionError) as e:  # a number or nesting without end
                 raise self.error(str(e)) from None
-            if len(self._text) - self._at > _MAX_VALUE:
-                raise self.error(f"a value of more than {_MAX_VALUE} characters")
-            self._read(chunk)
-            chunk *= 2  # a long value is not decoded again for every megabyte
+            if size > _MAX_VALUE:
+                raise self.error(f"a value of more than {_MAX_VALUE} bytes")
+            # Doubled, so that a long value is not decoded again for every piece.
+            if size < (held := len(self._data) - self._at):
+                size *= 2
+            else:
+                self._read(max(_CHUNK, held))
 
-    def error(self, message: str, position: int | None = None) -> DataError:
-        before = self._text[: self._at if position is None else position]
-        line = self._line + before.count("\n")
-        column = len(before) - before.rfind("\n")
-        if "\n" not in before:
-            column = self._column + len(before)
+    def error(self, message: str, after: str = "") -> DataError:
+        """An error at the current place, or after a text that begins there."""
+        line, column = self._place(self._data[: self._at] + after.encode())
         return DataError(f"{self.path}:{line}:{column}: not valid JSON: {message}")
 
-    def _is_final(self, error: json.JSONDecodeError) -> bool:
-        """Whether more text cannot mend it."""
-        if self._ended:
-            return True
-        near_end = error.pos > len(self._text) - 64
-        return not near_end and not error.msg.startswith(_OPEN_STRING)
+    def _place(self, done: bytes) -> tuple[int, int]:
+        """Line and column after some bytes from the beginning of `_data`."""
+        *before, last = done.rsplit(b"\n", 1)
+        if before:
+            return self._line + 1 + before[0].count(b"\n"), 1 + _num_characters(last)
+        return self._line, self._column + _num_characters(last)
 
-    def _read(self, size: int) -> None:
-        done = self._text[: self._at]
-        if "\n" in done:
-            self._line += done.count("\n")
-            self._column = len(done) - done.rfind("\n")
-        else:
-            self._column += len(done)
-        data = self._file.read(size)
-        self._ended = not data
-        start = self._num_bytes - len(self._decoder.getstate()[0])
+    def _window(self, size: int) -> str:
+        """The text of the next bytes, without a character that is cut off at their end."""
+        data = self._data[self._at : self._at + size]
         try:
-            more = self._decoder.decode(data, final=self._ended)
+            return codecs.utf_8_decode(data, "strict", self._shows_end(size))[0]
         except UnicodeDecodeError as e:
             raise DataError(
-                f"{self.path}: byte {start + e.start} is not UTF-8 ({e.reason}); JSON "
-                f"must be UTF-8"
+                f"{self.path}: byte {self._num_done + self._at + e.start} is not UTF-8 "
+                f"({e.reason}); JSON must be UTF-8"
             ) from None
-        self._text, self._at = self._text[self._at :] + more, 0
-        self._num_bytes += len(data)
+
+    def _shows_end(self, size: int) -> bool:
+        """Whether a window of so many bytes reaches the end of the file."""
+        return self._ended and self._at + size >= len(self._data)
+
+    def _read(self, size: int) -> None:
+        done = self._data[: self._at]
+        self._line, self._column = self._place(done)
+        data = self._file.read(size)
+        self._ended = not data
+        self._data, self._at = self._data[self._at :] + data, 0
+        self._tried -= len(done)
+        self._num_done += len(done)
+
+
+def _is_final(error: json.JSONDecodeError, window: str) -> bool:
+    """Whether text after the window cannot mend it."""
+    near_end = error.pos > len(window) - 64
+    return not near_end and not error.msg.startswith(_OPEN_STRING)
+
+
+def _num_characters(data: bytes) -> int:
+    return len(data.decode("utf-8", "replace"))

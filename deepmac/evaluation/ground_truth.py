@@ -21,6 +21,8 @@ from deepmac.evaluation.run_lengths import rle_areas
 from deepmac.evaluation.segmentations import check_segmentations, to_rles
 from deepmac.text import is_unicode, short
 
+_FEDERATED = ("neg_category_ids", "not_exhaustive_category_ids")  # of LVIS
+
 
 @dataclasses.dataclass(frozen=True, slots=True, eq=False)
 class GroundTruth:
@@ -151,6 +153,9 @@ def read_ground_truth(
                 f"{where}: none of the annotations has the id of any {kind}: the first has {kind}_id "
                 f"{short(values[0])}, the first {kind} the id {short(next(iter(known), None))}"
             )
+    counts["images_federated"] = sum(
+        any(key in image for key in _FEDERATED) for image in dataset["images"]
+    )
     return ground_truth, counts
 
 

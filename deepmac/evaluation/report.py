@@ -123,6 +123,11 @@ _SENTENCES = {
     "annotations_of_another_size": (
         "annotations whose masks are of another size than the image, never matched"
     ),
+    "images_federated": (
+        "images that were searched for some of the categories alone, as in LVIS "
+        "(neg_category_ids, not_exhaustive_category_ids), which has no effect here: AP is COCO's, "
+        "not that of LVIS, and counts detections of the other categories as false"
+    ),
     "predictions_of_another_size": (
         "predictions whose masks are of another size than the image, never matched"
     ),

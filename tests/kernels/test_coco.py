@@ -18,7 +18,7 @@ from deepmac.errors import DataError, OptionError
 SPLIT = Split("all", frozenset({1, 2}))
 
 
-def test_entries_come_in_the_order_of_the_file_with_the_keys_that_count(tmp_path):
+def test_entries_come_in_the_order_of_the_file_with_their_texts(tmp_path):
     path = tmp_path / "a.json"
     document = {
         "annotations": [
@@ -30,11 +30,15 @@ def test_entries_come_in_the_order_of_the_file_with_the_keys_that_count(tmp_path
         "categories": [{"id": 1, "name": "cat", "supercategory": "animal"}],
     }
     path.write_text(json.dumps(document))
-    assert list(stream_dataset(str(path))) == [
-        ("annotations", 0, {"id": 1, "image_id": 2, "bbox": [1, 2, 3, 4]}),
-        ("images", 0, {"id": 2, "file_name": "a.jpg"}),
-        ("images", 1, 7),
-        ("categories", 0, document["categories"][0]),
+    found = [
+        (kind, position, value, text)
+        for kind, first, values, texts in stream_dataset(str(path))
+        for position, (value, text) in enumerate(zip(values, texts, strict=True), first)
+    ]
+    assert found == [
+        (kind, position, entry, json.dumps(entry).encode())
+        for kind in ("annotations", "images", "categories")
+        for position, entry in enumerate(document[kind])
     ]
 
 

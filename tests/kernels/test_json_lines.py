@@ -6,6 +6,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from deepmac.errors import DataError
+from deepmac.text import short
 from pipelines.json_lines import dump_document, dump_line, load_line
 
 VALUES = st.recursive(
@@ -44,3 +46,12 @@ def test_documents_hold_it_too(value):
 
 def test_the_order_of_keys_does_not_matter():
     assert dump_line({"b": 1, "a": None}) == dump_line({"a": None, "b": 1})
+
+
+def test_nesting_without_end_is_one_sentence():
+    value = []
+    for _ in range(100_000):
+        value = [value]
+    with pytest.raises(DataError, match="nested too deeply to be written as JSON"):
+        dump_line(value)
+    assert short(value) == "a value nested too deeply to be shown"
