@@ -215,6 +215,10 @@ def open_model(options: Options) -> CheckedPredictor:
         raise OptionError(
             f"--boxes=detect: '{options.model}' has no detector of its own; use --boxes=given"
         )
+    if options.boxes == "given" and not predictor.takes_boxes:
+        raise OptionError(
+            f"--boxes=given: '{options.model}' takes no boxes; use --boxes=detect"
+        )
     return predictor
 
 

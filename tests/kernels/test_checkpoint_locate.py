@@ -90,7 +90,10 @@ def test_our_own_weights_are_told_by_their_content(touch):
             r"a SavedModel without its variables/variables\.index",
         ),
         (
-            ["saved_model/saved_model.pb", *files("saved_model/variables/variables", 2)[:2]],
+            [
+                "saved_model/saved_model.pb",
+                *files("saved_model/variables/variables", 2)[:2],
+            ],
             "",
             r"variables\.data-00001-of-00002 is missing",
         ),
