@@ -194,14 +194,20 @@ def _kind(name: str) -> str:
     return name if name in ("step", "save_counter") else "other"
 
 
-def _open(path: str) -> Any:
+def import_tensorflow(path: str, doing: str) -> Any:
+    """TensorFlow, which only files of its own need; a CheckpointError where it is missing."""
     try:
         import tensorflow as tf
     except ImportError:
         raise CheckpointError(
-            f"{path}: reading a reference checkpoint needs TensorFlow (pip install tensorflow); "
+            f"{path}: {doing} a reference checkpoint needs TensorFlow (pip install tensorflow); "
             f"our own .weights.h5 files do not"
         ) from None
+    return tf
+
+
+def _open(path: str) -> Any:
+    tf = import_tensorflow(path, "reading")
     try:
         return tf.train.load_checkpoint(path)
     except (tf.errors.OpError, ValueError, RuntimeError) as e:

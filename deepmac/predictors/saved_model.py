@@ -275,16 +275,15 @@ def _functions(loaded: Any) -> Iterator[tuple[str, Any]]:
     signatures = getattr(loaded, "signatures", {})
     for name in sorted(signatures, key=lambda n: (n != "serving_default", n)):
         yield f"signature '{name}'", signatures[name]
-    for function in getattr(
-        getattr(loaded, "__call__", None), "concrete_functions", ()
-    ):
+    call = vars(loaded).get("__call__")
+    for function in getattr(call, "concrete_functions", ()):
         yield "its call", function
 
 
 def _graph(name: str, function: Any) -> Graph | None:
     """The function as a `Graph`; None where its inputs are others."""
     positional, named = function.structured_input_signature
-    specs = [*positional, *named.values()]
+    specs: list[Any] = [*positional, *named.values()]
     roles = [_role(spec) for spec in specs]
     if sorted(roles, key=str) not in (["image"], ["boxes", "image"]):
         return None

@@ -328,7 +328,7 @@ def test_an_image_that_the_graph_fails_on_is_told(tmp_path):
     folder = saved_models.save_function(picky, tmp_path, IMAGE, BOXES)
     predictor = open_predictor(str(folder))
     images = [picture(5, 5), picture(20, 5)]
-    with pytest.raises(DataError, match="^image 1: .* fails on it: ") as caught:
+    with pytest.raises(DataError, match=r"^image 1: .* fails on it: ") as caught:
         predictor(images, [np.array([[0, 0, 5, 5.0]])] * 2)
     assert "\n" not in str(caught.value)
 

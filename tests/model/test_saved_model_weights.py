@@ -7,7 +7,7 @@ import pytest
 import saved_models
 import tensorflow as tf
 
-from deepmac.checkpoint.load import load_weights, open_weights
+from deepmac.checkpoint.load import open_weights
 from deepmac.checkpoint.reader import GRAPH_KEY, VALUE_SUFFIX, ReferenceCheckpoint
 from deepmac.errors import CheckpointError
 
