@@ -37,6 +37,17 @@ _NETWORK_TYPE = ("deepmac_mask_estimation", "network_type")
 _WITHOUT_VARIABLES = ("embedding_projection", "cond_inst1", "cond_inst2", "cond_inst3")
 
 
+def check_target(
+    path: str, to: Target | None = None, *, overwrite: bool = False
+) -> Target:
+    """What `convert` would write; raises the errors that can be known before."""
+    kind = target_of(path, to)
+    there = _files_of(Path(path), kind)
+    if there and not overwrite:
+        raise CheckpointError(f"{there[0]} is there already; --overwrite replaces it")
+    return kind
+
+
 def target_of(path: str, to: Target | None = None) -> Target:
     """What a file of this name is to be.
 
@@ -95,11 +106,8 @@ def convert(
             holds variables that the other kind has no place for, is damaged, or the file cannot
             be written.
     """
-    kind = target_of(path, to)
+    kind = check_target(path, to, overwrite=overwrite)
     target = Path(path)
-    there = _files_of(target, kind)
-    if there and not overwrite:
-        raise CheckpointError(f"{there[0]}: is there already; --overwrite replaces it")
     try:
         target.parent.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryDirectory(
@@ -198,7 +206,7 @@ def skeleton(weights: Weights) -> "DeepMAC":
         CheckpointError: they are of no network that we have.
     """
     shapes = {name: stored.shape for name, stored in weights.variables.items()}
-    settings = {
+    settings: dict[Sequence[str], Any] = {
         tuple(path.split(".")[2:]): value
         for path, value in infer_settings(shapes).items()
     }

@@ -287,7 +287,7 @@ def _graph(name: str, function: Any) -> Graph | None:
     roles = [_role(spec) for spec in specs]
     if sorted(roles, key=str) not in (["image"], ["boxes", "image"]):
         return None
-    image_type = specs[roles.index("image")].dtype.name
+    image_type: str = specs[roles.index("image")].dtype.name
     if image_type == "string" and _parses_examples(function):
         return None
 
@@ -296,7 +296,7 @@ def _graph(name: str, function: Any) -> Graph | None:
 
         values = {"image": image, "boxes": boxes}
         arguments = [
-            tf.constant(values[role], spec.dtype)
+            tf.constant(values[str(role)], spec.dtype)
             for role, spec in zip(roles, specs, strict=True)
         ]
         count = len(positional)
