@@ -133,7 +133,7 @@ class ReferenceCheckpoint:
         try:
             graph = message.FromString(self._tensor(GRAPH_KEY))
             return dict(_walk(graph.nodes))
-        except (DecodeError, IndexError) as e:
+        except (DecodeError, IndexError, TypeError) as e:
             raise CheckpointError(
                 f"{self.path}: its object graph is damaged ({_first_line(e)})"
             ) from None
