@@ -81,6 +81,7 @@ class SavedModelPredictor:
 
     Attributes:
         folder: of the SavedModel.
+        graph: the function of it that runs.
         can_detect: the graph has a detector's outputs.
         takes_boxes: it can be given boxes.
         in_image_frame: False: masks are in the frames of their boxes.
@@ -90,7 +91,7 @@ class SavedModelPredictor:
 
     def __init__(self, folder: Path, graph: Graph):
         self.folder = folder
-        self._graph = graph
+        self.graph = graph
         self.takes_boxes = graph.takes_boxes
         self.can_detect = all(name in graph.outputs for name in DETECTIONS)
         shape = graph.outputs[MASKS] or ()
@@ -139,13 +140,13 @@ class SavedModelPredictor:
         if boxes is None:
             if not self.can_detect:
                 raise OptionError(
-                    f"{self.folder}: {self._graph.name} does not detect: it gives no "
-                    f"{one_of(n for n in DETECTIONS if n not in self._graph.outputs)}"
+                    f"{self.folder}: {self.graph.name} does not detect: it gives no "
+                    f"{one_of(n for n in DETECTIONS if n not in self.graph.outputs)}"
                 )
             return [self._detected(image, n) for n, image in enumerate(images)]
         if not self.takes_boxes:
             raise OptionError(
-                f"{self.folder}: {self._graph.name} takes no boxes, it only detects; use "
+                f"{self.folder}: {self.graph.name} takes no boxes, it only detects; use "
                 f"--boxes=detect, or export with image_and_boxes_tensor"
             )
         if len(boxes) != len(images):
@@ -206,9 +207,9 @@ class SavedModelPredictor:
         """The outputs that are used for one image, without their batch axis."""
         import tensorflow as tf
 
-        pixels = _as_input(image, self._graph.image_type)
+        pixels = _as_input(image, self.graph.image_type)
         try:
-            outputs = self._graph.run(
+            outputs = self.graph.run(
                 pixels, None if boxes_norm is None else boxes_norm[None]
             )
         except tf.errors.ResourceExhaustedError:

@@ -227,6 +227,26 @@ def test_detections_are_those_of_the_network(ours, network, image):
     np.testing.assert_array_equal(theirs.category_ids, expected.category_ids)
 
 
+def test_the_recorded_export_of_the_reference(network):
+    inputs, outputs = np.load(GOLDEN / "inputs.npz"), np.load(GOLDEN / "outputs.npz")
+    recorded = {
+        name: outputs[f"export_image0/{name}"][0]
+        for name in ("detection_masks", *saved_model.DETECTIONS)
+    }
+    image = inputs["image/0"]
+    size = np.tile(image.shape[:2], 2)
+    (given,) = network([image], [inputs["user_boxes"][0] * size])
+    tolerance = {"rtol": 1e-4, "atol": 3e-3}  # those that the folder states
+    np.testing.assert_allclose(
+        given.mask_probs, recorded["detection_masks"], **tolerance
+    )
+    (found,) = network([image], None)
+    boxes = recorded["detection_boxes"] * size
+    np.testing.assert_allclose(found.boxes, boxes, rtol=1e-4, atol=1e-2)
+    np.testing.assert_allclose(found.scores, recorded["detection_scores"], atol=1e-4)
+    np.testing.assert_array_equal(found.category_ids, recorded["detection_classes"])
+
+
 def test_as_weights_it_is_the_network_too(ours, exported, image):
     again = deepmac.load(GOLDEN / "pipeline.config", checkpoint=exported)
     boxes = np.array([[3, 4, 60, 100.0]])
