@@ -64,7 +64,8 @@ class Options:
     )
     out: str = option("Directory to write to.", metavar="DIR")
     model: str = option(
-        "A configuration, by name or path; grabcut, box or ellipse; or package.module:factory.",
+        "A configuration, by name or path; the directory of a SavedModel; grabcut, box or "
+        "ellipse; or package.module:factory.",
         metavar="NAME|PATH",
     )
     checkpoint: str | None = option(
