@@ -38,7 +38,8 @@ COMMANDS = {
         "deepmac.commands.config", "List, show and validate configurations."
     ),
     "checkpoint": _Lazy(
-        "deepmac.commands.checkpoint", "Inspect weights, ours and the reference's."
+        "deepmac.commands.checkpoint",
+        "Inspect, compare and convert weights, ours and the reference's.",
     ),
     "doctor": _Lazy(
         "deepmac.commands.doctor",

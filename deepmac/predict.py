@@ -33,7 +33,8 @@ def load(
     Args:
         name_or_path: a shipped configuration (`deepmac config list`) or a `.config` file.
         checkpoint: a reference checkpoint (its prefix, such as `path/to/ckpt-51`, or the directory
-            it lies in, such as an export directory), or our own `.weights.h5` file.
+            it lies in, such as an export directory), a SavedModel's directory, or our own
+            `.weights.h5` file.
         overrides: `path.to.field=value` each, as `--set` has them.
         random_weights: True to do without a checkpoint: the masks mean nothing, speed and shapes
             are right.

@@ -72,7 +72,8 @@ class Options:
     )
     out: str = option("Directory to write to.", metavar="DIR")
     model: str = option(
-        "A configuration, by name or path; grabcut, box or ellipse; or package.module:factory.",
+        "A configuration, by name or path; the directory of a SavedModel; grabcut, box or "
+        "ellipse; or package.module:factory.",
         metavar="NAME|PATH",
     )
     checkpoint: str | None = option(
@@ -246,6 +247,10 @@ def open_model(options: Options, precision: str = "float32") -> CheckedPredictor
     if options.boxes == "detect" and not predictor.can_detect:
         raise OptionError(
             f"--boxes=detect: '{options.model}' has no detector of its own; use --boxes=given"
+        )
+    if options.boxes == "given" and not predictor.takes_boxes:
+        raise OptionError(
+            f"--boxes=given: '{options.model}' takes no boxes; use --boxes=detect"
         )
     if options.precision == "bfloat16" and predictor.precision is None:
         raise OptionError(

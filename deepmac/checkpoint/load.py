@@ -1,4 +1,4 @@
-"""Loads weights into a model: a reference checkpoint or our own, with a report per variable."""
+"""Loads weights into a model: a reference checkpoint, a SavedModel or our own, with a report."""
 
 import json
 import os
@@ -32,7 +32,7 @@ class Weights(Protocol):
 
 
 def open_weights(path: str | os.PathLike[str]) -> ReferenceCheckpoint | NativeWeights:
-    """Opens the weights at a path, of either kind. No value is read yet.
+    """Opens the weights at a path, of any kind. No value is read yet.
 
     Args:
         path: anything that `deepmac.checkpoint.locate.locate` accepts.
@@ -43,7 +43,8 @@ def open_weights(path: str | os.PathLike[str]) -> ReferenceCheckpoint | NativeWe
     location = locate(path)
     if location.kind == "native":
         return NativeWeights(location.path)
-    return ReferenceCheckpoint(location.path)
+    is_saved_model = location.kind == "saved_model"
+    return ReferenceCheckpoint(location.path, is_saved_model=is_saved_model)
 
 
 def load_weights(

@@ -1,4 +1,4 @@
-"""What lies at the path a user gave: a reference checkpoint, our own weights, or neither."""
+"""What lies at the path a user gave: a reference checkpoint, a SavedModel, our own weights."""
 
 import dataclasses
 import os
@@ -8,7 +8,10 @@ from typing import Literal
 
 from deepmac.errors import CheckpointError, did_you_mean, one_of
 
-Kind = Literal["reference", "native"]
+Kind = Literal["reference", "saved_model", "native"]
+
+GRAPH_FILE = "saved_model.pb"
+"""The file in a directory that makes it a SavedModel."""
 
 _HDF5 = b"\x89HDF\r\n\x1a\n"
 _ZIP = b"PK\x03\x04"
@@ -20,8 +23,9 @@ class Location:
     """Where weights lie.
 
     Attributes:
-        kind: `reference`: an object-based TensorFlow checkpoint; `native`: a Keras weights file.
-        path: the prefix (`.../ckpt-51`, without `.index`), or the file.
+        kind: `reference`: an object-based TensorFlow checkpoint; `saved_model`: an exported
+            SavedModel; `native`: a Keras weights file.
+        path: the prefix (`.../ckpt-51`, without `.index`), the directory, or the file.
     """
 
     kind: Kind
@@ -33,8 +37,9 @@ def locate(path: str | os.PathLike[str]) -> Location:
 
     Args:
         path: a prefix (`ckpt-51`), one of its files (`ckpt-51.index`), a directory with a
-            `checkpoint` file or with one checkpoint in it, an export directory (with
-            `checkpoint/`), or a `.weights.h5` file.
+            `checkpoint` file or with one checkpoint in it, an export directory (its
+            `checkpoint/`, without one its `saved_model/`), a SavedModel's directory or its
+            `saved_model.pb`, or a `.weights.h5` file.
 
     Raises:
         CheckpointError: nothing is there, it is something else, or a part of it is missing.
@@ -72,12 +77,45 @@ def _in_directory(folder: Path) -> Location:
     if prefixes:
         names = one_of(p.name for p in prefixes)
         raise CheckpointError(f"{folder} holds {names}: name one of them")
-    if (folder / "saved_model.pb").is_file() or (folder / "saved_model").is_dir():
-        raise CheckpointError(_about_saved_model(folder))
+    saved_model = find_saved_model(folder)
+    if saved_model is not None:
+        return _saved_model(saved_model)
     raise CheckpointError(
         f"{folder}: no checkpoint in this directory (looked for a 'checkpoint' file or folder, "
-        f"and for *.index)"
+        f"for *.index and for {GRAPH_FILE})"
     )
+
+
+def find_saved_model(path: str | os.PathLike[str]) -> Path | None:
+    """The directory of the SavedModel that a path means; None where there is none.
+
+    Args:
+        path: the directory, the `saved_model.pb` in it, or an export directory, whose
+            `saved_model/` it is.
+    """
+    given = Path(path)
+    if given.name == GRAPH_FILE and given.is_file():
+        return given.parent
+    for folder in (given, given / "saved_model"):
+        if (folder / GRAPH_FILE).is_file():
+            return folder
+    return None
+
+
+def _saved_model(folder: Path) -> Location:
+    variables = folder / "variables"
+    if not variables.is_dir():
+        raise CheckpointError(
+            f"{folder}: a SavedModel without its variables/ folder; copy the directory whole"
+        )
+    prefix = str(variables / "variables")
+    if not Path(prefix + ".index").is_file():
+        raise CheckpointError(
+            f"{folder}: a SavedModel without its variables/variables.index; copy the directory "
+            f"whole"
+        )
+    _check_shards(prefix)
+    return Location("saved_model", str(folder))
 
 
 def _latest(state: Path) -> Path:
@@ -91,12 +129,6 @@ def _latest(state: Path) -> Path:
     if there.is_absolute() and not here.with_name(here.name + ".index").is_file():
         return there
     return here
-
-
-def _about_saved_model(folder: Path) -> str:
-    text = f"{folder} is a SavedModel; reading its variables is not available yet"
-    checkpoint = folder.parent / "checkpoint"
-    return text + (f"; use {checkpoint} beside it" if checkpoint.is_dir() else "")
 
 
 def _check_shards(prefix: str) -> None:
@@ -138,16 +170,16 @@ def _file(path: Path) -> Location:
         )
     if path.name.endswith(".h5"):
         raise CheckpointError(f"{path}: not an HDF5 file, it is damaged or cut off")
-    if path.name == "saved_model.pb":
-        raise CheckpointError(_about_saved_model(path.parent))
+    if path.name == GRAPH_FILE:
+        return _saved_model(path.parent)
     if head.startswith(_ZIP):
         raise CheckpointError(
-            f"{path}: a Keras or PyTorch archive; expected a reference checkpoint prefix or a "
-            f".weights.h5 file"
+            f"{path}: a Keras or PyTorch archive; expected a reference checkpoint prefix, "
+            f"a SavedModel's directory or a .weights.h5 file"
         )
     raise CheckpointError(
         f"{path}: not a checkpoint; expected a prefix such as ckpt-51 (with ckpt-51.index beside "
-        f"it) or a .weights.h5 file"
+        f"it), a SavedModel's directory or a .weights.h5 file"
     )
 
 

@@ -7,10 +7,11 @@ one that `keras.Model.load_weights` reads.
 
 import collections
 import contextlib
+import functools
 import json
 import os
 import zlib
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -55,6 +56,42 @@ def save_weights(model: "keras.Model", path: str) -> None:
     finally:
         with contextlib.suppress(OSError):
             partial.unlink()
+
+
+def save_values(
+    model: "keras.Model", path: str, read: Callable[[str], np.ndarray]
+) -> None:
+    """`save_weights` with other values than the model's own, which are not looked at.
+
+    Args:
+        model: says which layer each variable belongs to. Its variables need no values.
+        path: of the file.
+        read: our path of a variable -> its value, asked for one at a time as the file is written.
+    """
+    by_layer: dict[str, list[str]] = {}
+    for name in named_variables(model):
+        by_layer.setdefault(name.rpartition("/")[0], []).append(name)
+    for place, names in by_layer.items():
+        # Keras decides where a layer's values go, and then asks the layer for them.
+        _layer_at(model, place).save_own_variables = functools.partial(
+            _save_own, names, read
+        )
+    save_weights(model, path)
+
+
+def _save_own(
+    names: Sequence[str], read: Callable[[str], np.ndarray], store: Any
+) -> None:
+    for position, name in enumerate(names):
+        store[str(position)] = read(name)
+
+
+def _layer_at(model: "keras.Model", place: str) -> Any:
+    """The layer that a path of attribute names and list positions leads to."""
+    layer: Any = model
+    for name in place.split("/"):
+        layer = layer[int(name)] if name.isdigit() else getattr(layer, name)
+    return layer
 
 
 class NativeWeights:

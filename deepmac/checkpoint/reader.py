@@ -1,12 +1,14 @@
-"""Reads reference checkpoints: object-based, as TensorFlow 2 writes them.
+"""Reads reference checkpoints and SavedModels: object-based, as TensorFlow 2 writes them.
 
 The file is a table from keys to tensors, plus a graph of the objects that were saved. The name
 of a variable is the path of child names that leads to it in that graph; the keys only happen to
-look like that path in most files.
+look like that path in most files. In a SavedModel they do not: a key is the shortest path, and
+Keras adds short ones that number the variables of a layer.
 """
 
 import collections
 import dataclasses
+import os
 import re
 from collections.abc import Iterable, Iterator
 from typing import Any
@@ -47,10 +49,11 @@ class Stored:
 
 
 class ReferenceCheckpoint:
-    """A reference checkpoint, its values still in the file.
+    """A reference checkpoint or the variables of a SavedModel, its values still in the file.
 
     Attributes:
-        path: the prefix of its files.
+        path: the prefix of its files, or the directory of the SavedModel.
+        is_saved_model: it is one.
         variables: of the model, by the path of names below it, such as
             `_feature_extractor/_network/output_conv/0/conv/kernel`.
         aside: how many entries are not the model's weights, by kind: `optimizer`, `step`,
@@ -58,19 +61,30 @@ class ReferenceCheckpoint:
         step: training steps done; None in an exported file.
     """
 
-    def __init__(self, path: str):
+    def __init__(self, path: str, *, is_saved_model: bool = False):
         """Opens the checkpoint with the prefix `path`; reads the index, no value.
+
+        Args:
+            path: the prefix; of a SavedModel its directory.
+            is_saved_model: `path` is one.
 
         Raises:
             CheckpointError: TensorFlow is missing, or the files are damaged or of another kind.
         """
         self.path = path
-        self._reader = _open(path)
+        self.is_saved_model = is_saved_model
+        prefix = os.path.join(path, "variables", "variables")
+        self._reader = _open(prefix if is_saved_model else path)
         shapes = self._reader.get_variable_to_shape_map()
         dtypes = self._reader.get_variable_to_dtype_map()
         keys = [key for key in shapes if key.endswith(VALUE_SUFFIX)]
         if not keys:
-            raise CheckpointError(_about_names(path, shapes))
+            raise CheckpointError(_about_names(path, shapes, is_saved_model))
+        if is_saved_model and GRAPH_KEY not in shapes:
+            raise CheckpointError(
+                f"{path}: its variables come without an object graph, and the keys of a "
+                f"SavedModel are numbers; export it again, or use the checkpoint it was made from"
+            )
         names = self._object_names() if GRAPH_KEY in shapes else {}
         self.variables: dict[str, Stored] = {}
         self.aside: collections.Counter[str] = collections.Counter()
@@ -119,27 +133,44 @@ class ReferenceCheckpoint:
         try:
             graph = message.FromString(self._tensor(GRAPH_KEY))
             return dict(_walk(graph.nodes))
-        except (DecodeError, IndexError) as e:
+        except (DecodeError, IndexError, TypeError) as e:
             raise CheckpointError(
                 f"{self.path}: its object graph is damaged ({_first_line(e)})"
             ) from None
 
 
 def _walk(nodes: Any) -> Iterator[tuple[str, str]]:
-    """(key, name) of every value in an object graph, nearest to the root first."""
+    """(key, name) of every value in an object graph.
+
+    A node that several paths lead to gets the one below the root that `_ROOTS` has first, there
+    the shortest.
+    """
+    roots = [root.split("/")[0] for root, _ in _ROOTS]
+    tops = sorted(
+        nodes[0].children,
+        key=lambda top: (
+            roots.index(top.local_name) if top.local_name in roots else len(roots)
+        ),
+    )
     paths = {0: ""}
-    queue = collections.deque(paths)
-    while queue:
-        number = queue.popleft()
-        for attribute in nodes[number].attributes:
-            if attribute.checkpoint_key.endswith(VALUE_SUFFIX):
-                yield attribute.checkpoint_key, paths[number]
-        for child in nodes[number].children:
-            if child.node_id in paths or _BOOKKEEPING.fullmatch(child.local_name):
-                continue
-            above = paths[number] + "/" if paths[number] else ""
-            paths[child.node_id] = above + _escape(child.local_name)
-            queue.append(child.node_id)
+    for top in tops:
+        queue = collections.deque(_enter(top, 0, paths))
+        while queue:
+            number = queue.popleft()
+            for attribute in nodes[number].attributes:
+                if attribute.checkpoint_key.endswith(VALUE_SUFFIX):
+                    yield attribute.checkpoint_key, paths[number]
+            for child in nodes[number].children:
+                queue.extend(_enter(child, number, paths))
+
+
+def _enter(child: Any, parent: int, paths: dict[int, str]) -> list[int]:
+    """Notes the path of a child in `paths`; its number, unless it has one already."""
+    if child.node_id in paths or _BOOKKEEPING.fullmatch(child.local_name):
+        return []
+    above = paths[parent] + "/" if paths[parent] else ""
+    paths[child.node_id] = above + _escape(child.local_name)
+    return [child.node_id]
 
 
 def _escape(local_name: str) -> str:
@@ -163,14 +194,20 @@ def _kind(name: str) -> str:
     return name if name in ("step", "save_counter") else "other"
 
 
-def _open(path: str) -> Any:
+def import_tensorflow(path: str, doing: str) -> Any:
+    """TensorFlow, which only files of its own need; a CheckpointError where it is missing."""
     try:
         import tensorflow as tf
     except ImportError:
         raise CheckpointError(
-            f"{path}: reading a reference checkpoint needs TensorFlow (pip install tensorflow); "
+            f"{path}: {doing} a reference checkpoint needs TensorFlow (pip install tensorflow); "
             f"our own .weights.h5 files do not"
         ) from None
+    return tf
+
+
+def _open(path: str) -> Any:
+    tf = import_tensorflow(path, "reading")
     try:
         return tf.train.load_checkpoint(path)
     except (tf.errors.OpError, ValueError, RuntimeError) as e:
@@ -179,12 +216,13 @@ def _open(path: str) -> Any:
         ) from None
 
 
-def _about_names(path: str, keys: Iterable[str]) -> str:
+def _about_names(path: str, keys: Iterable[str], is_saved_model: bool) -> str:
+    kind = "SavedModel" if is_saved_model else "checkpoint"
     keys = sorted(set(keys) - {GRAPH_KEY})
     if not keys:
-        return f"{path}: an empty checkpoint, it holds no variable"
+        return f"{path}: holds no variable, an empty {kind}"
     return (
-        f"{path}: a TensorFlow 1 checkpoint (its variables go by name, such as '{keys[0]}'); "
+        f"{path}: a TensorFlow 1 {kind} (its variables go by name, such as '{keys[0]}'); "
         f"expected an object-based one, as TensorFlow 2 writes"
     )
 

@@ -5,6 +5,7 @@ import dataclasses
 import enum
 import fnmatch
 from collections.abc import Iterable, Mapping, Sequence
+from typing import Protocol, TypeVar
 
 from deepmac.errors import CheckpointError, did_you_mean
 
@@ -87,15 +88,16 @@ class Report:
         ]
         if not rows:
             return ""
-        rows = [("status", "count", "file", "model", "variables"), *rows]
-        widths = [max(len(row[i]) for row in rows) for i in range(4)]
-        lines = (
-            "  ".join(
-                [*(c.ljust(w) for c, w in zip(row, widths, strict=False)), row[4]]
-            )
-            for row in rows
-        )
-        return "\n".join(lines)
+        return aligned([("status", "count", "file", "model", "variables"), *rows])
+
+
+def aligned(rows: Sequence[Sequence[str]]) -> str:
+    """Rows of words as a table; the last column is as wide as it is."""
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    widths[-1] = 0
+    return "\n".join(
+        "  ".join(c.ljust(w) for c, w in zip(row, widths, strict=True)) for row in rows
+    )
 
 
 def compare(path: str, file: Mapping[str, Shape], model: Mapping[str, Shape]) -> Report:
@@ -116,30 +118,53 @@ def compare(path: str, file: Mapping[str, Shape], model: Mapping[str, Shape]) ->
 
 def _rows(entries: Sequence[Entry], max_rows: int) -> Iterable[tuple[str, ...]]:
     """Rows (status, count, shape in the file, in the model, name or prefix), at most `max_rows`."""
-    depth = max((entry.name.count("/") + 1 for entry in entries), default=1)
-    while len(groups := _groups(entries, depth)) > max_rows and depth > 1:
-        depth -= 1
-    for prefix, members in groups.items():
+    for name, members in grouped(entries, max_rows).items():
         first = members[0]
         alone = len(members) == 1
         yield (
             str(first.status),
             str(len(members)),
-            _text(first.in_file) if alone else "",
-            _text(first.in_model) if alone else "",
-            first.name if alone else f"{prefix}/*",
+            shape_text(first.in_file) if alone else "",
+            shape_text(first.in_model) if alone else "",
+            name,
         )
 
 
-def _groups(entries: Sequence[Entry], depth: int) -> dict[str, list[Entry]]:
-    groups: dict[str, list[Entry]] = {}
+class Named(Protocol):
+    """Something about one variable."""
+
+    @property
+    def name(self) -> str: ...
+
+
+AnyNamed = TypeVar("AnyNamed", bound=Named)
+
+
+def grouped(entries: Sequence[AnyNamed], max_rows: int) -> dict[str, list[AnyNamed]]:
+    """What concerns variables with one prefix together, as deep as gives at most `max_rows` groups.
+
+    Returns:
+        By `prefix/*`, or by the name where there is one alone; in the order of the entries.
+    """
+    depth = max((entry.name.count("/") + 1 for entry in entries), default=1)
+    while len(groups := _groups(entries, depth)) > max_rows and depth > 1:
+        depth -= 1
+    return {
+        members[0].name if len(members) == 1 else f"{prefix}/*": members
+        for prefix, members in groups.items()
+    }
+
+
+def _groups(entries: Sequence[AnyNamed], depth: int) -> dict[str, list[AnyNamed]]:
+    groups: dict[str, list[AnyNamed]] = {}
     for entry in entries:
         prefix = "/".join(entry.name.split("/")[:depth])
         groups.setdefault(prefix, []).append(entry)
     return groups
 
 
-def _text(shape: Shape | None) -> str:
+def shape_text(shape: Shape | None) -> str:
+    """`3x3x16x8`; `-` where there is none."""
     if shape is None:
         return "-"
     return "x".join(map(str, shape)) or "scalar"

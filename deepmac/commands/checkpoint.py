@@ -1,4 +1,4 @@
-"""`deepmac checkpoint`: what a file of weights holds, and which configuration it belongs to."""
+"""`deepmac checkpoint`: what a file of weights holds, what two differ in, another kind of file."""
 
 import json
 import math
@@ -13,13 +13,18 @@ from deepmac.config.schema import CenterNetConfig
 from deepmac.errors import DeepmacError
 
 if TYPE_CHECKING:
+    from deepmac.checkpoint.convert import Target
     from deepmac.checkpoint.load import Weights
     from deepmac.checkpoint.report import Report
 
 
-@click.group("checkpoint", cls=CommandGroup, later=("diff", "convert"))
+DIFFERENT = 1
+"""Exit status of `diff` where it has found a difference, as that of the tool of that name."""
+
+
+@click.group("checkpoint", cls=CommandGroup)
 def command() -> None:
-    """Inspect weights, ours and the reference's."""
+    """Inspect, compare and convert weights, ours and the reference's."""
 
 
 @command.command()
@@ -43,7 +48,7 @@ def inspect(
     """Show what a checkpoint holds.
 
     PATH is a prefix such as path/to/ckpt-51, a directory that holds one (such as an export
-    directory), or a .weights.h5 file. No weights are read, only names and shapes. With --config
+    directory), the directory of a SavedModel, or a .weights.h5 file. No weights are read, only names and shapes. With --config
     the exit status is 2 if they do not fit.
     """
     if overrides and config is None:
@@ -56,6 +61,7 @@ def inspect(
     location = locate(path)
     wanted = None if config is None else load_config(config, overrides)
     from deepmac.checkpoint.load import open_weights
+    from deepmac.checkpoint.report import shape_text
 
     weights = open_weights(location.path)
     shapes = {name: stored.shape for name, stored in weights.variables.items()}
@@ -64,10 +70,95 @@ def inspect(
     _echo_counts(shapes)
     if variables:
         click.echo("\nvariables")
-        _echo_table([[name, _text(shape)] for name, shape in sorted(shapes.items())])
+        _echo_table(
+            [[name, shape_text(shape)] for name, shape in sorted(shapes.items())]
+        )
     if wanted is not None:
         report = _compare(weights, shapes, wanted.model.center_net)
         click.echo(f"\nit fits {config}: {report.summary()}")
+
+
+@command.command()
+@click.argument("first", metavar="A")
+@click.argument("second", metavar="B")
+@click.option(
+    "--tolerance",
+    type=float,
+    default=0.0,
+    show_default=True,
+    help="Values this far apart count as equal.",
+)
+@click.option(
+    "--all", "show_all", is_flag=True, help="One line for each variable, no groups."
+)
+def diff(first: str, second: str, tolerance: float, show_all: bool) -> int:
+    """Compare two checkpoints, of whatever kind each is.
+
+    Tells the variables that only one of A and B has, that have another shape or other values, and
+    the settings in which their networks differ. The exit status is 0 if all are equal, 1 if not,
+    and 2 if a file cannot be read.
+    """
+    if not (0 <= tolerance < math.inf):
+        raise DeepmacError(f"--tolerance must be 0 or more, got {tolerance}")
+    from deepmac.checkpoint.locate import locate
+
+    paths = [locate(path).path for path in (first, second)]
+    from deepmac.checkpoint.differences import differences
+    from deepmac.checkpoint.load import open_weights
+
+    a, b = (open_weights(path) for path in paths)
+    found = differences(a, b, tolerance=tolerance)
+    click.echo(f"first   {a.path}: {_description(a)}")
+    click.echo(f"second  {b.path}: {_description(b)}")
+    click.echo(f"\nvariables: {found.summary()}")
+    if not found:
+        return 0
+    click.echo(found.table(max_rows=len(found.variables) if show_all else 12))
+    if found.settings:
+        click.echo("\nwhat their shapes tell of the networks")
+        click.echo(found.settings_table())
+    return DIFFERENT
+
+
+@command.command()
+@click.argument("source", metavar="SRC")
+@click.argument("target", metavar="DST")
+@click.option(
+    "--to",
+    type=click.Choice(["native", "reference"]),
+    help="What DST is to be; by default its name says it.",
+)
+@click.option("--overwrite", is_flag=True, help="Replace what is there.")
+def convert(source: str, target: str, to: "Target | None", overwrite: bool) -> None:
+    """Write the weights of SRC, a checkpoint of any kind, as another kind.
+
+    DST is a name.weights.h5, for weights of deepmac's own, or a prefix such as path/to/ckpt-0, for
+    a checkpoint that the reference reads, with the variables of the model alone. No configuration
+    is needed. What was written is read back and compared before it takes its place.
+    """
+    from deepmac.checkpoint.locate import locate
+
+    location = locate(source)
+    from deepmac.checkpoint import convert as conversion
+    from deepmac.checkpoint.load import open_weights
+
+    conversion.check_target(target, to, overwrite=overwrite)
+    weights = open_weights(location.path)
+    kind = conversion.convert(weights, target, to, overwrite=overwrite)
+    written = "weights of deepmac" if kind == "native" else "a reference checkpoint"
+    sizes = [math.prod(stored.shape) for stored in weights.variables.values()]
+    click.echo(
+        f"{target}: {written}, {len(sizes):,} variables of {sum(sizes):,} parameters, read "
+        f"back and equal to {weights.path}"
+    )
+    if left := _beside(weights):
+        click.echo(f"left out, since they are no weights of the model: {left}")
+
+
+def _beside(weights: "Weights") -> str:
+    """`optimizer (212), step (1)`: entries of a file that are not the model's."""
+    aside = getattr(weights, "aside", {})
+    return ", ".join(f"{name} ({count})" for name, count in sorted(aside.items()))
 
 
 def _description(weights) -> str:
@@ -75,7 +166,9 @@ def _description(weights) -> str:
 
     if not isinstance(weights, ReferenceCheckpoint):
         return f"weights written by deepmac {weights.version}"
-    if weights.step is None:
+    if weights.is_saved_model:
+        kind = "an exported SavedModel"
+    elif weights.step is None:
         kind = "an exported reference checkpoint"
     else:
         kind = f"a reference checkpoint of training step {weights.step}"
@@ -96,13 +189,14 @@ def _echo_settings(shapes: Mapping[str, tuple[int, ...]]) -> None:
         infer_embedding_kernel,
         infer_settings,
     )
+    from deepmac.checkpoint.report import shape_text
 
     settings = infer_settings(shapes)
     click.echo("\nwhat its shapes tell")
     rows = [[field, json.dumps(value)] for field, value in settings.items()]
     kernel = infer_embedding_kernel(shapes)
     if kernel is not None:
-        rows.append(["first kernel of the embedding heads", _text(kernel)])
+        rows.append(["first kernel of the embedding heads", shape_text(kernel)])
     _echo_table(rows)
     configs = {name: load_config(name) for name in config_names()}
     differing = {name: disagreements(settings, c) for name, c in configs.items()}
@@ -157,7 +251,3 @@ def _echo_table(rows: Sequence[Sequence[str]]) -> None:
     for row in rows:
         line = "  ".join(c.ljust(w) for c, w in zip(row, widths, strict=True))
         click.echo(f"  {line}".rstrip())
-
-
-def _text(shape: tuple[int, ...]) -> str:
-    return "x".join(map(str, shape)) or "scalar"

@@ -14,6 +14,9 @@ from deepmac.predictors.checked import CheckedPredictor, describe
 CLASSICAL = ("grabcut", "box", "ellipse")
 """Predictors without weights."""
 
+SAVED_MODEL = "saved_model"
+"""The predictor that runs a SavedModel as it is."""
+
 _DOTTED = re.compile(r"[A-Za-z_][\w.]*:[A-Za-z_][\w.]*")
 
 
@@ -24,8 +27,11 @@ def open_predictor(spec: str, **options: Any) -> CheckedPredictor:
         spec: one of
             `grabcut`, `box`, `ellipse`: without weights;
             `package.module:factory`: your own; the factory is called with `options` and returns a
-            `MaskPredictor`, which may have the attributes `can_detect`, `in_image_frame` and
-            `fingerprint` of `CheckedPredictor`;
+            `MaskPredictor`, which may have the attributes `can_detect`, `takes_boxes`,
+            `in_image_frame` and `fingerprint` of `CheckedPredictor`;
+            a SavedModel with the reference's inputs and outputs, which is run as it is: its
+            directory, its `saved_model.pb` or the export directory around it, or `saved_model`
+            with such a path as `checkpoint`;
             else the name or the path of a configuration, which opens the DeepMAC network.
         options: for the factory, or for the network (`checkpoint` and the rest of
             `deepmac.load`). Those that are None do not count.
@@ -42,8 +48,10 @@ def open_predictor(spec: str, **options: Any) -> CheckedPredictor:
         return CheckedPredictor(spec, _classical(spec))
     if _DOTTED.fullmatch(spec):
         return CheckedPredictor(spec, _make(spec, _find(spec), options))
+    if _is_saved_model(spec):
+        return CheckedPredictor(spec, _saved_model(spec, options))
     if not _is_config(spec):
-        known = (*CLASSICAL, *config_names())
+        known = (*CLASSICAL, SAVED_MODEL, *config_names())
         hint = did_you_mean(spec, known)
         raise OptionError(
             f"no predictor, configuration or file '{spec}'{hint or f' (known: {one_of(known)})'}"
@@ -62,6 +70,40 @@ def _classical(name: str) -> MaskPredictor:
         "ellipse": yardsticks.ellipse_mask,
     }
     return yardsticks.BoxByBox(name, mask_of[name])
+
+
+def _is_saved_model(spec: str) -> bool:
+    if spec == SAVED_MODEL:
+        return True
+    if not os.path.exists(spec):
+        return False
+    from deepmac.checkpoint.locate import find_saved_model
+
+    return find_saved_model(spec) is not None
+
+
+def _saved_model(spec: str, options: dict[str, Any]) -> MaskPredictor:
+    options = dict(options)
+    # It is the reference's graph that runs; the option still decides how masks are pasted.
+    options.pop("reference_quirks", None)
+    path = options.pop("checkpoint", None)
+    if path is None and not os.path.exists(spec):
+        raise OptionError(
+            f"predictor '{spec}' needs the directory of a SavedModel: --checkpoint DIR, or DIR "
+            f"itself in its place"
+        )
+    if path is not None and spec != SAVED_MODEL:
+        raise OptionError(
+            f"{spec} is a SavedModel, with weights of its own; leave the checkpoint away, or name "
+            f"a configuration to load it into"
+        )
+    if options:
+        raise OptionError(
+            f"predictor '{spec}', a SavedModel, takes no {one_of(options)}"
+        )
+    from deepmac.predictors.saved_model import open_saved_model
+
+    return open_saved_model(spec if path is None else path)
 
 
 def _is_config(spec: str) -> bool:

@@ -14,6 +14,7 @@ class CheckedPredictor:
     Attributes:
         name: as given to `open_predictor`.
         can_detect: it can be asked without boxes.
+        takes_boxes: it can be asked with boxes.
         in_image_frame: it returns `ImageMasks`, whose size is that of the image for each box: a
             caller who has thousands of boxes should ask for some at a time.
         fingerprint: changes whenever its masks may: the name, or the digest of its weights.
@@ -26,6 +27,7 @@ class CheckedPredictor:
         self.name = name
         self._predict = predict
         self.can_detect = bool(getattr(predict, "can_detect", True))
+        self.takes_boxes = bool(getattr(predict, "takes_boxes", True))
         self.in_image_frame = bool(getattr(predict, "in_image_frame", False))
         self.fingerprint = str(getattr(predict, "fingerprint", name))
         self.precision: str | None = getattr(predict, "precision", None)

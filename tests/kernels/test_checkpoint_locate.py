@@ -47,6 +47,16 @@ def test_an_export_directory_means_its_checkpoint_folder(touch):
     assert locate(str(folder)).path == str(folder / "checkpoint" / "ckpt-0")
 
 
+@pytest.mark.parametrize(
+    "given", ["", "saved_model", "saved_model/saved_model.pb", "saved_model/"]
+)
+def test_a_saved_model_is_found_by_its_export_its_directory_or_its_file(touch, given):
+    variables = files("saved_model/variables/variables")
+    folder = touch("pipeline.config", "saved_model/saved_model.pb", *variables)
+    expected = Location("saved_model", str(folder / "saved_model"))
+    assert locate(f"{folder}/{given}") == expected
+
+
 def test_several_shards_are_one_checkpoint(touch):
     folder = touch(*files("ckpt-3", shards=3))
     assert locate(str(folder / "ckpt-3")).kind == "reference"
@@ -73,12 +83,21 @@ def test_our_own_weights_are_told_by_their_content(touch):
         (["notes.txt"], "notes.txt", r"not a checkpoint; expected a prefix"),
         (["w.weights.h5"], "w.weights.h5", r"not an HDF5 file"),
         (["checkpoint"], "", r"names no model_checkpoint_path"),
-        (["saved_model.pb"], "", r"is a SavedModel; .* not available yet$"),
+        (["saved_model.pb"], "", r"a SavedModel without its variables/ folder"),
         (
-            ["saved_model/saved_model.pb", "checkpoint/x"],
-            "saved_model",
-            r"is a SavedModel; .* not available yet; use .*checkpoint beside it",
+            ["saved_model.pb", files("variables/variables")[1]],
+            "saved_model.pb",
+            r"a SavedModel without its variables/variables\.index",
         ),
+        (
+            [
+                "saved_model/saved_model.pb",
+                *files("saved_model/variables/variables", 2)[:2],
+            ],
+            "",
+            r"variables\.data-00001-of-00002 is missing",
+        ),
+        (["saved_model/readme"], "", r"no checkpoint in this directory"),
         ([], "gs://bucket/ckpt-1", r"local disk only"),
     ],
 )
