@@ -40,9 +40,13 @@ COMMANDS = {
     "checkpoint": _Lazy(
         "deepmac.commands.checkpoint", "Inspect weights, ours and the reference's."
     ),
+    "export": _Lazy(
+        "deepmac.commands.export",
+        "A network as a SavedModel that takes images as they are.",
+    ),
 }
 
-LATER = ("train", "compare", "benchmark", "export", "serve", "doctor")
+LATER = ("train", "compare", "benchmark", "serve", "doctor")
 """Names kept for commands that are still to come."""
 
 
