@@ -11,6 +11,7 @@ from deepmac.config.schema import ImageResizerConfig
 from deepmac.data.tf_example import encode
 from deepmac.errors import DeepmacError
 from deepmac.export import WITH_BOXES
+from deepmac.export.images import frame
 from deepmac.instances import BoxMasks
 from deepmac.model.decode import STRIDE
 from deepmac.model.preprocess import geometry
@@ -71,14 +72,15 @@ def compare(
     Raises:
         DeepmacError: an output differs by more than `TOLERANCE`; says which, and by how much.
     """
-    images = sample_images(*geometry(1, 1, resizer)[2:])
+    images = sample_images(*frame(resizer))
     largest: dict[str, float] = {}
     for number, image in enumerate(images):
         arguments = [as_input(image, input_type)]
         if input_type in WITH_BOXES:
             arguments.append(BOXES[None])
         outputs = {k: np.asarray(v)[0] for k, v in call(*arguments).items()}
-        size = geometry(*image.shape[:2], resizer)
+        height, width = image.shape[:2]
+        size = geometry(height, width, resizer)
         found = differences(outputs, image, predict, input_type in WITH_BOXES, size[:2])
         for name, difference in found.items():
             if not difference <= TOLERANCE:  # a NaN is not either

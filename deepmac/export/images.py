@@ -3,29 +3,19 @@
 The twin of `deepmac.model.preprocess` and `deepmac.data.decode`, for programs that have neither.
 """
 
-from collections.abc import Sequence
-from typing import Any, NamedTuple
+from typing import Any
 
 import tensorflow as tf
 
 from deepmac.config.schema import (
-    ConditionalShapeResizerConfig,
     FixedShapeResizerConfig,
     ImageResizerConfig,
     KeepAspectRatioResizerConfig,
-    PadToMultipleResizerConfig,
-    ResizeCondition,
     ResizeType,
 )
+from deepmac.errors import ConfigError
 
 Tensor = Any
-
-
-class Geometry(NamedTuple):
-    """See `deepmac.model.preprocess.Geometry`: int32 [2] each, height and width in pixels."""
-
-    size: Tensor
-    frame: Tensor
 
 
 def decode_rgb(encoded: Tensor) -> Tensor:
@@ -48,82 +38,65 @@ def resize_images(images: Tensor, config: ImageResizerConfig) -> tuple[Tensor, T
     """Images of one size as the network wants them, but for `preprocess.normalise`.
 
     Args:
-        images: uint8 or float32 [B, H, W, 3] RGB, 0 to 255.
-        config: `image_resizer` of a configuration.
+        images: uint8 or float32 [B, H, W, 3] RGB, 0 to 255, H and W at least 1.
+        config: `image_resizer` of a configuration with a `frame`.
 
     Returns:
-        float32 [B, padded_height, padded_width, 3], 0 to 255, and int32 [B, 2], the height and
-        width of the image in it, at the top left.
+        float32 [B, *frame, 3], 0 to 255, and int32 [B, 2], the height and width of the image in
+        it, at the top left.
     """
+    resizer: Any = config.chosen
     shape = tf.shape(images)
-    size, frame = geometry(shape[1:3], config)
-    method = getattr(config.chosen, "resize_method", ResizeType.BILINEAR)
-    resized = _INTERPOLATIONS[method](
+    size = new_size(shape[1:3], config)
+    resized = _INTERPOLATIONS[resizer.resize_method](
         images=images, size=size, align_corners=False, half_pixel_centers=False
     )
-    pad_value: Sequence[float] = ()
-    if isinstance(config.chosen, KeepAspectRatioResizerConfig):
-        pad_value = config.chosen.per_channel_pad_value
-    padded = _pad(tf.cast(resized, tf.float32), frame - size, pad_value or (0.0,) * 3)
-    padded.set_shape((None, *(static_frame(config) or (None, None)), 3))
+    padded = tf.cast(resized, tf.float32)
+    height_width = frame(config)
+    value = getattr(resizer, "per_channel_pad_value", ()) or (0.0,) * 3
+    for axis in (1, 2):
+        missing = height_width[axis - 1] - size[axis - 1]
+        margin = tf.tensor_scatter_nd_update(tf.shape(padded), [[axis]], [missing])
+        padded = tf.concat([padded, tf.broadcast_to(value, margin)], axis)
+    padded.set_shape((None, *height_width, 3))
     return padded, tf.broadcast_to(size, (shape[0], 2))
 
 
-def static_frame(config: ImageResizerConfig) -> tuple[int, int] | None:
-    """Height and width that every image is padded to; None where they depend on the image."""
+def frame(config: ImageResizerConfig) -> tuple[int, int]:
+    """Height and width that every image is padded to, pixels.
+
+    Raises:
+        ConfigError: they depend on the image. The shapes inside the network are fixed.
+    """
     match config.chosen:
         case FixedShapeResizerConfig(height=height, width=width):
             return height, width
         case KeepAspectRatioResizerConfig(pad_to_max_dimension=True) as resizer:
             return resizer.max_dimension, resizer.max_dimension
-    return None
+    raise ConfigError(
+        "image_resizer: images keep different sizes, an exported network takes one; use "
+        "fixed_shape_resizer, or keep_aspect_ratio_resizer with pad_to_max_dimension: true"
+    )
 
 
-def geometry(size: Tensor, config: ImageResizerConfig) -> Geometry:
-    """What `config` makes of an image of `size`: int32 [2], height and width."""
-    new = frame = size
-    match config.chosen:
-        case KeepAspectRatioResizerConfig() as resizer:
-            new = frame = _fitting_size(
-                size, resizer.min_dimension, resizer.max_dimension
-            )
-        case FixedShapeResizerConfig(height=height, width=width):
-            new = frame = tf.constant([height, width])
-        case ConditionalShapeResizerConfig() as resizer:
-            new = frame = _conditional_size(size, resizer)
-        case PadToMultipleResizerConfig(multiple=multiple):
-            frame = -(-size // multiple) * multiple
-    fixed = static_frame(config)
-    return Geometry(new, frame if fixed is None else tf.constant(fixed))
+def new_size(size: Tensor, config: ImageResizerConfig) -> Tensor:
+    """What an image is brought to before it is padded: int32 [2], height and width.
 
+    In float32 and half to even, as `preprocess.geometry` has it.
 
-def _fitting_size(size: Tensor, shorter: int, longer: int) -> Tensor:
-    sides = tf.cast(size, tf.float32)
+    Args:
+        size: int32 [2], of the image.
+        config: as for `resize_images`.
+    """
+    resizer = config.chosen
+    if not isinstance(resizer, KeepAspectRatioResizerConfig):
+        return tf.constant(frame(config))
+    shorter, longer = float(resizer.min_dimension), float(resizer.max_dimension)
+    sides: Any = tf.cast(size, tf.float32)
     scale = shorter / tf.reduce_min(sides)
     longest = tf.reduce_max(sides)
     scale = tf.where(tf.round(scale * longest) > longer, longer / longest, scale)
     return tf.maximum(tf.cast(tf.round(sides * scale), tf.int32), 1)
-
-
-def _conditional_size(size: Tensor, resizer: ConditionalShapeResizerConfig) -> Tensor:
-    sides = tf.cast(size, tf.float32)
-    threshold = float(resizer.size_threshold)
-    if resizer.condition is ResizeCondition.GREATER:
-        side = tf.reduce_max(sides)
-        ratio = tf.minimum(side, threshold) / side
-    else:
-        side = tf.reduce_min(sides)
-        ratio = tf.maximum(side, threshold) / side
-    return tf.maximum(tf.cast(sides * ratio, tf.int32), 1)
-
-
-def _pad(images: Tensor, margins: Tensor, value: Sequence[float]) -> Tensor:
-    """Adds rows below and columns on the right, int32 [2], in the colour `value`."""
-    for axis, margin in ((1, margins[0]), (2, margins[1])):
-        shape = tf.tensor_scatter_nd_update(tf.shape(images), [[axis]], [margin])
-        fill = tf.broadcast_to(tf.constant(value, tf.float32), shape)
-        images = tf.concat([images, fill], axis)
-    return images
 
 
 _INTERPOLATIONS = {

@@ -8,7 +8,7 @@ import tensorflow as tf
 from deepmac.checkpoint.names import reference_name
 from deepmac.errors import ConfigError
 from deepmac.export import WITH_BOXES
-from deepmac.export.images import decode_rgb, resize_images, static_frame
+from deepmac.export.images import decode_rgb, frame, resize_images
 from deepmac.model.decode import STRIDE, boxes_in_image, boxes_in_padded_input
 from deepmac.model.deepmac import DeepMAC
 from deepmac.model.variables import named_variables
@@ -21,7 +21,7 @@ FARTHEST = 1.1
 _ENCODED = "image/encoded"
 
 
-def exported_module(model: DeepMAC, input_type: str) -> tf.Module:
+def exported_module(model: DeepMAC, input_type: str) -> Any:
     """The network as an object for `tf.saved_model.save`.
 
     Its `__call__` is a `tf.function` from what `input_type` takes to the reference's outputs:
@@ -42,23 +42,18 @@ def exported_module(model: DeepMAC, input_type: str) -> tf.Module:
         ConfigError: the resizer brings images to sizes that the network does not take.
     """
     _check_frame(model)
-    module = tf.Module()
+    module: Any = tf.Module()
     module._model = _tree(model)
     module.__call__ = _function(model, input_type)
     return module
 
 
 def _check_frame(model: DeepMAC) -> None:
-    frame = static_frame(model.config.image_resizer)
-    if frame is None:
-        raise ConfigError(
-            "image_resizer: images keep different sizes, an exported network takes one; use "
-            "fixed_shape_resizer, or keep_aspect_ratio_resizer with pad_to_max_dimension: true"
-        )
+    height, width = frame(model.config.image_resizer)
     divisor = STRIDE * model.backbone.spec.size_divisor
-    if any(side % divisor for side in frame):
+    if height % divisor or width % divisor:
         raise ConfigError(
-            f"image_resizer: makes images {frame[0]} x {frame[1]} pixels, the network takes "
+            f"image_resizer: makes images {height} x {width} pixels, the network takes "
             f"multiples of {divisor}"
         )
 
@@ -108,9 +103,8 @@ def _inputs(
             images, true_shapes = resize_images(decode(image)[None], resizer)
             return images[0], true_shapes[0]
 
-        frame = static_frame(resizer)
         types = (
-            tf.TensorSpec((*frame, 3), tf.float32),
+            tf.TensorSpec((*frame(resizer), 3), tf.float32),
             tf.TensorSpec((2,), tf.int32),
         )
         return lambda strings: tf.map_fn(prepare, strings, fn_output_signature=types)
@@ -158,8 +152,9 @@ def _outputs(
     else:
         inside = boxes_in_padded_input(boxes, true_shapes, *images.shape[1:3])
         # The network takes one box or more, a user may have none.
-        num_boxes = tf.shape(boxes)[1]
-        inside = tf.pad(inside, ((0, 0), (0, tf.maximum(1 - num_boxes, 0)), (0, 0)))
+        num_boxes: Any = tf.shape(boxes)[1]
+        missing: Any = tf.maximum(1 - num_boxes, 0)
+        inside = tf.pad(inside, ((0, 0), (0, missing), (0, 0)))
         masks = model.masks_for_boxes(embeddings, inside)[:, :num_boxes]
     outputs = {
         "detection_boxes": boxes_in_image(found.boxes_cells, true_shapes),

@@ -59,7 +59,7 @@ def export_saved_model(
     return comparison
 
 
-def _save(module: tf.Module, path: Path) -> None:
+def _save(module: Any, path: Path) -> None:
     logger = logging.getLogger("tensorflow")
     level = logger.level
     logger.setLevel(logging.WARNING)  # else it says where it writes its assets: none
