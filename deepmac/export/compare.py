@@ -179,13 +179,15 @@ def _of_detections(
     in_order[: len(expected.scores)] = expected.scores
     boxes_norm = expected.boxes / np.tile(height_width, 2)
     names = ["detection_boxes", *["detection_masks"] * with_masks]
-    worst = dict.fromkeys(names, 0.0)
-    worst["detection_scores"] = _apart(scores, in_order)
-    worst["detection_classes"] = 0.0  # how many have no partner
+    worst = {
+        "detection_scores": _apart(scores, in_order),
+        "detection_classes": 0.0,  # how many have no partner
+        **dict.fromkeys(names, 0.0),
+    }
     is_free = scores > 0
     for index, score in enumerate(expected.scores):
         fits = is_free & (classes == expected.category_ids[index])
-        fits &= np.abs(scores - score) <= TOLERANCE
+        fits &= np.abs(scores - score) <= TOLERANCE + worst["detection_scores"]
         if not fits.any():
             is_last = score <= expected.scores[-1] + TOLERANCE
             worst["detection_classes"] += not is_last
@@ -196,7 +198,8 @@ def _of_detections(
         for name, ours in zip(
             names, (boxes_norm[index], expected.mask_probs[index]), strict=False
         ):
-            worst[name] = max(worst[name], _apart(outputs[name][partner], ours))
+            difference = _apart(outputs[name][partner], ours)
+            worst[name] = float(np.maximum(worst[name], difference))  # keeps a NaN
     return worst
 
 
