@@ -80,7 +80,9 @@ def _function(model: DeepMAC, input_type: str) -> Any:
         return _outputs(model, *prepare(input_tensor), boxes=None)
 
     def masks(input_tensor, boxes):
-        with tf.control_dependencies([_assert_fractions(boxes)]):
+        num_images = tf.shape(input_tensor)[0]
+        checks = [_assert_fractions(boxes), _assert_same_batch(boxes, num_images)]
+        with tf.control_dependencies(checks):
             images, true_shapes = prepare(input_tensor)
         return _outputs(model, images, true_shapes, boxes)
 
@@ -141,6 +143,13 @@ def _assert_fractions(boxes: Tensor) -> Any:
     )
 
 
+def _assert_same_batch(boxes: Tensor, num_images: Tensor) -> Any:
+    return tf.debugging.Assert(
+        tf.equal(tf.shape(boxes)[0], num_images),
+        ["boxes must be [images, N, 4], got", tf.shape(boxes), "and", num_images],
+    )
+
+
 def _outputs(
     model: DeepMAC, images: Tensor, true_shapes: Tensor, boxes: Tensor | None
 ) -> dict[str, Tensor]:
@@ -156,6 +165,7 @@ def _outputs(
         missing: Any = tf.maximum(1 - num_boxes, 0)
         inside = tf.pad(inside, ((0, 0), (0, missing), (0, 0)))
         masks = model.masks_for_boxes(embeddings, inside)[:, :num_boxes]
+        masks.set_shape((boxes.shape[0], None, None, None))
     outputs = {
         "detection_boxes": boxes_in_image(found.boxes_cells, true_shapes),
         "detection_boxes_strided": found.boxes_cells,
