@@ -12,18 +12,20 @@ FACTS = "export.json"
 
 
 def check_out(out: Path, *, overwrite: bool) -> None:
-    """Raises OptionError unless an export may be put at `out`."""
-    if out.is_dir() and (not any(out.iterdir()) or (out / FACTS).is_file()):
-        if overwrite or not any(out.iterdir()):
-            return
-        raise OptionError(f"{out}: holds an export; --overwrite replaces it")
-    if out.exists():
+    """Raises OptionError unless an export may be put at `out`: into an empty place, or, with
+    `overwrite`, over another export."""
+    if not out.exists() or (out.is_dir() and not any(out.iterdir())):
+        return
+    if not (out / FACTS).is_file():
         raise OptionError(f"{out}: is there, and is no export; name another directory")
+    if not overwrite:
+        raise OptionError(f"{out}: holds an export; --overwrite replaces it")
 
 
 @contextlib.contextmanager
 def written_whole(out: Path) -> Iterator[Path]:
     """A folder beside `out` that takes its place when all is done, and else vanishes."""
+    out = out.absolute()
     try:
         out.parent.mkdir(parents=True, exist_ok=True)
         beside = tempfile.TemporaryDirectory(prefix=f".{out.name}.", dir=out.parent)

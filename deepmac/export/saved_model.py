@@ -11,6 +11,7 @@ import tensorflow as tf
 import deepmac
 from deepmac.config.printing import to_text
 from deepmac.config.schema import PipelineConfig
+from deepmac.errors import OptionError
 from deepmac.export.compare import TOLERANCE, Comparison, compare
 from deepmac.export.destination import FACTS, check_out, written_whole
 from deepmac.export.module import exported_module
@@ -65,6 +66,9 @@ def _save(module: Any, path: Path) -> None:
     logger.setLevel(logging.WARNING)  # else it says where it writes its assets: none
     try:
         tf.saved_model.save(module, str(path), signatures=module.__call__)
+    except (OSError, tf.errors.OpError) as e:
+        reason = str(e).splitlines()[0]
+        raise OptionError(f"the SavedModel cannot be written: {reason}") from e
     finally:
         logger.setLevel(level)
 
