@@ -33,6 +33,20 @@ def select_backend() -> None:
     os.environ["KERAS_BACKEND"] = "jax"
 
 
+def require_tensorflow(what: str) -> None:
+    """Raises DeepmacError, which begins with `what`, unless Keras runs on TensorFlow."""
+    if not _has("tensorflow"):
+        raise DeepmacError(f"{what} needs TensorFlow (pip install tensorflow)")
+    import_tensorflow_quietly()
+    import keras
+
+    if (backend := keras.config.backend()) != "tensorflow":
+        raise DeepmacError(
+            f"{what} needs Keras on TensorFlow, here it runs on {backend}; set "
+            f"KERAS_BACKEND=tensorflow"
+        )
+
+
 def import_tensorflow_quietly() -> None:
     """Imports TensorFlow, if Keras will, without its greetings, where `TF_CPP_MIN_LOG_LEVEL` is
     2 or more.

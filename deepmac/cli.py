@@ -41,13 +41,17 @@ COMMANDS = {
         "deepmac.commands.checkpoint",
         "Inspect, compare and convert weights, ours and the reference's.",
     ),
+    "export": _Lazy(
+        "deepmac.commands.export",
+        "A network as a SavedModel that takes images as they are.",
+    ),
     "doctor": _Lazy(
         "deepmac.commands.doctor",
         "Say what works here, what is missing and how to get it.",
     ),
 }
 
-LATER = ("train", "compare", "benchmark", "export", "serve")
+LATER = ("train", "compare", "benchmark", "serve")
 """Names kept for commands that are still to come."""
 
 

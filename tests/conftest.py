@@ -1,9 +1,11 @@
 """Fixtures shared by every test folder."""
 
 import os
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+import recorded_networks
 
 SHARED_GOLDEN = Path(__file__).resolve().parents[2] / "shared" / "golden"
 
@@ -18,3 +20,10 @@ def shared_golden() -> Path:
         reason = f"the reference's golden data is not at {SHARED_GOLDEN}"
         (pytest.fail if os.environ.get("CI") else pytest.skip)(reason)
     return SHARED_GOLDEN
+
+
+@pytest.fixture(scope="session")
+def exported(tmp_path_factory) -> Callable[[str], Path]:
+    """The export of a small recorded network, by its input type; each is made once."""
+    pytest.importorskip("tensorflow")
+    return recorded_networks.exporter(tmp_path_factory.mktemp("exported"))
