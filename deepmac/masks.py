@@ -17,6 +17,9 @@ FARTHEST_POINT = 1e6
 """Of a polygon, in pixels. Rasterising walks every edge pixel by pixel, also outside the image: a
 wild coordinate would take all memory."""
 
+MOST_PIXELS = 2**32 - 1
+"""Of an image with masks: pycocotools counts pixels in 32 bits, and does not look whether they do."""
+
 
 def encode_rle(mask: np.ndarray) -> RLE:
     """Run lengths of a mask, bool or 0/1 [H, W]."""
@@ -43,8 +46,11 @@ def rle_from_segmentation(segmentation: Any, height: int, width: int) -> RLE:
         height, width: size of the image in pixels.
 
     Raises:
-        DataError: the value has none of these forms, is empty, or its size is not the image's.
+        DataError: the value has none of these forms, is empty, or its size is not the image's; or
+            the image has more than `MOST_PIXELS`.
     """
+    if height * width > MOST_PIXELS:
+        raise DataError(too_many_pixels(height, width))
     if isinstance(segmentation, list):
         return _rle_from_polygons(segmentation, height, width)
     if not (
@@ -70,7 +76,15 @@ def rle_from_segmentation(segmentation: Any, height: int, width: int) -> RLE:
         raise DataError(f"RLE counts are neither numbers nor text, but {short(counts)}")
     rle: RLE = {"size": [height, width], "counts": counts}
     check_rle(rle)
-    return rle
+    return _without_empty_runs(rle)
+
+
+def too_many_pixels(height: int, width: int) -> str:
+    """Says that run lengths do not reach over an image."""
+    return (
+        f"an image of {height} x {width} pixels has more than {MOST_PIXELS}, which run lengths "
+        f"do not reach over"
+    )
 
 
 def check_rle(rle: RLE) -> None:
@@ -178,19 +192,39 @@ def _rle_from_polygons(polygons: Sequence[Any], height: int, width: int) -> RLE:
 
 
 def _rle_from_counts(counts: list[Any], height: int, width: int) -> RLE:
-    try:
-        runs = np.asarray(counts, np.int64)
-    except (TypeError, ValueError, OverflowError):
-        raise DataError(f"RLE counts are not whole numbers: {short(counts)}") from None
-    if runs.ndim != 1:
+    if not {type(c) for c in counts} <= {int}:
         raise DataError(f"RLE counts are not whole numbers: {short(counts)}")
-    if (runs < 0).any():
+    if min(counts, default=0) < 0:
         raise DataError(f"RLE counts hold a negative number: {short(counts)}")
-    if runs.sum() != height * width:
+    if (total := sum(counts)) != height * width:
         raise DataError(
-            f"RLE counts add up to {int(runs.sum())} pixels, image has {height} x {width} = "
+            f"RLE counts add up to {short(total)} pixels, image has {height} x {width} = "
             f"{height * width}"
         )
+    return _without_empty_runs(_compressed(counts, height, width))
+
+
+def _compressed(counts: list[int], height: int, width: int) -> RLE:
     return coco_mask.frPyObjects(
         {"size": [height, width], "counts": counts}, height, width
     )
+
+
+def _without_empty_runs(rle: RLE) -> RLE:
+    """The same mask in the form that `encode_rle` gives it.
+
+    Only the first run may be of length zero there. pycocotools takes other empty runs, and finds
+    wrong boxes and overlaps for such masks.
+    """
+    runs = rle_runs(rle["counts"])
+    empty = np.flatnonzero(runs[1:] == 0)
+    if not empty.size:
+        return rle
+    ends = np.cumsum(runs)
+    # What an empty run keeps apart is one: both of its ends go.
+    is_value = np.arange(len(runs)) % 2 == 1
+    kept = runs > 0
+    ends, is_value = ends[kept], is_value[kept]
+    last = np.append(is_value[1:] != is_value[:-1], True)  # of runs of one value
+    lengths = np.diff(ends[last], prepend=0).tolist()
+    return _compressed([0] * bool(is_value[0]) + lengths, *rle["size"])

@@ -10,7 +10,7 @@ from deepmac.errors import DataError
 from deepmac.evaluation.columns import Place
 from deepmac.evaluation.run_lengths import find_bad_rle
 from deepmac.instances import RLE
-from deepmac.masks import FARTHEST_POINT, coco_mask
+from deepmac.masks import FARTHEST_POINT, MOST_PIXELS, coco_mask, too_many_pixels
 from deepmac.text import short
 
 
@@ -40,7 +40,7 @@ def check_segmentations(
     rows, counts, own_sizes = [], [], []
     for row, value in enumerate(values):
         if isinstance(value, list):
-            if problem := _polygon_problem(value):
+            if problem := _polygon_problem(value, *sizes[row].tolist()):
                 raise DataError(f"{place(row)}: {problem}")
             continue
         size, text = _parts(value, row, place)
@@ -107,8 +107,10 @@ class RleCache:
         return self._rles[row]
 
 
-def _polygon_problem(polygons: list[Any]) -> str | None:
+def _polygon_problem(polygons: list[Any], height: int, width: int) -> str | None:
     """What the reference would refuse, crash on, or misread. Later short polygons are empty."""
+    if height * width > MOST_PIXELS:
+        return too_many_pixels(height, width)
     if not polygons:
         return "segmentation is an empty list of polygons"
     if not isinstance(polygons[0], list) or len(polygons[0]) < 6:
@@ -143,6 +145,8 @@ def _parts(value: Any, row: int, place: Place) -> tuple[Sequence[int], bytes | N
         raise DataError(
             f"{place(row)}: RLE size is {short(size)}, not [height, width] in pixels"
         )
+    if size[0] * size[1] > MOST_PIXELS:
+        raise DataError(f"{place(row)}: {too_many_pixels(*size)}")
     if isinstance(counts, str):
         return size, counts.encode("utf-8", "surrogatepass")
     if isinstance(counts, bytes):
