@@ -65,9 +65,7 @@ class ReferenceCheckpoint:
             CheckpointError: TensorFlow is missing, or the files are damaged or of another kind.
         """
         self.path = path
-        self._reader = _open(path)
-        shapes = self._reader.get_variable_to_shape_map()
-        dtypes = self._reader.get_variable_to_dtype_map()
+        self._reader, shapes, dtypes = _open(path)
         keys = [key for key in shapes if key.endswith(VALUE_SUFFIX)]
         if not keys:
             raise CheckpointError(_about_names(path, shapes))
@@ -163,7 +161,8 @@ def _kind(name: str) -> str:
     return name if name in ("step", "save_counter") else "other"
 
 
-def _open(path: str) -> Any:
+def _open(path: str) -> tuple[Any, dict[str, list[int]], dict[str, Any]]:
+    """TensorFlow's reader, and the shape and the dtype of each key."""
     try:
         import tensorflow as tf
     except ImportError:
@@ -172,8 +171,14 @@ def _open(path: str) -> Any:
             f"our own .weights.h5 files do not"
         ) from None
     try:
-        return tf.train.load_checkpoint(path)
-    except (tf.errors.OpError, ValueError, RuntimeError) as e:
+        reader = tf.train.load_checkpoint(path)
+        return (
+            reader,
+            reader.get_variable_to_shape_map(),
+            reader.get_variable_to_dtype_map(),
+        )
+    # Its errors come as whatever Python has for their code: IndexError, UnicodeDecodeError, ...
+    except Exception as e:
         raise CheckpointError(
             f"{path}.index: damaged, or not the index of a checkpoint ({_first_line(e)})"
         ) from None

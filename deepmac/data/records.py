@@ -18,6 +18,7 @@ from deepmac.data.mask_png import blank_mask_png, decode_mask_png, encode_mask_p
 from deepmac.errors import DataError, did_you_mean
 from deepmac.instances import RLE, AnnotationId, Example, ImageId, Instance
 from deepmac.masks import encode_rle
+from deepmac.text import one_line
 
 _HEIGHT, _WIDTH = "image/height", "image/width"
 _FILE_NAME, _SOURCE_ID = "image/filename", "image/source_id"
@@ -180,13 +181,15 @@ def _categories(
     names = [text.decode("utf-8", "replace") for text in texts]
     if names and category_ids is None:
         raise DataError(
-            f"the record holds category names (such as '{names[0]}') but no ids, as the Object "
+            f"the record holds category names (such as '{one_line(names[0])}') but no ids, as the Object "
             f"Detection API writes it; a label map must give the ids"
         )
     known = {} if category_ids is None else category_ids
     for name in names:
         if name not in known:
-            raise DataError(f"unknown category '{name}'{did_you_mean(name, known)}")
+            raise DataError(
+                f"unknown category '{one_line(name)}'{did_you_mean(name, known)}"
+            )
     return [known[name] for name in names]
 
 

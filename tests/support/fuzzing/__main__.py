@@ -18,17 +18,30 @@ ENGINE_NAMES = ("mutate", "hypothesis", "atheris")
 
 def main() -> int:
     parser = argparse.ArgumentParser(prog="python -m fuzzing", description=__doc__)
-    parser.add_argument("targets", nargs="+", choices=TARGETS, metavar="TARGET", help=", ".join(TARGETS))
-    parser.add_argument("--minutes", type=float, default=10, help="CPU time for each target")
+    parser.add_argument(
+        "targets", nargs="+", choices=TARGETS, metavar="TARGET", help=", ".join(TARGETS)
+    )
+    parser.add_argument(
+        "--minutes", type=float, default=10, help="CPU time for each target"
+    )
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--engines", help="with commas; all that are installed")
-    parser.add_argument("--keep", type=Path, default=Path("fuzzing"), help="where findings go")
+    parser.add_argument(
+        "--keep", type=Path, default=Path("fuzzing"), help="where findings go"
+    )
     parser.add_argument("--replay", type=Path, help="run one input, show its traceback")
-    parser.add_argument("--worker", nargs=3, metavar=("ENGINE", "FOLDER", "SECONDS"), help=argparse.SUPPRESS)
+    parser.add_argument(
+        "--worker",
+        nargs=3,
+        metavar=("ENGINE", "FOLDER", "SECONDS"),
+        help=argparse.SUPPRESS,
+    )
     options = parser.parse_args()
     if options.worker:
         engine, folder, seconds = options.worker
-        return work(options.targets[0], engine, Path(folder), float(seconds), options.seed)
+        return work(
+            options.targets[0], engine, Path(folder), float(seconds), options.seed
+        )
     if options.replay:
         return replay(options.targets[0], options.replay)
     engines = (options.engines or ",".join(_installed())).split(",")
@@ -59,7 +72,9 @@ def fuzz(name: str, engines: list[str], seconds: float, seed: int, keep: Path) -
     return found
 
 
-def _watch(name: str, engine: str, folder: Path, seconds: float, seed: int) -> Statistics:
+def _watch(
+    name: str, engine: str, folder: Path, seconds: float, seed: int
+) -> Statistics:
     """Starts the engine again whenever an input has ended it."""
     total = Statistics()
     while total.cpu_seconds < seconds - 1:
@@ -114,18 +129,26 @@ def _target_class(name: str, *, instrument: bool = False):
 
 
 def _installed() -> list[str]:
-    return [e for e in ENGINE_NAMES if e != "atheris" or importlib.util.find_spec("atheris")]
+    return [
+        e for e in ENGINE_NAMES if e != "atheris" or importlib.util.find_spec("atheris")
+    ]
 
 
 def _innermost(text: str) -> str:
     """The first line of ours in what the fault handler has written."""
     lines = [line.strip() for line in text.splitlines() if line.startswith("  File ")]
-    ours = [x for x in lines if "/deepmac/" in x.replace("site-packages", "") or "/pipelines/" in x]
+    ours = [
+        x
+        for x in lines
+        if "/deepmac/" in x.replace("site-packages", "") or "/pipelines/" in x
+    ]
     return (ours or lines or [""])[0]
 
 
 def _report(name: str, engine: str, seed: int, total: Statistics) -> None:
-    outcomes = ", ".join(f"{kind} {count:,}" for kind, count in total.outcomes.most_common())
+    outcomes = ", ".join(
+        f"{kind} {count:,}" for kind, count in total.outcomes.most_common()
+    )
     print(
         f"{name} | {engine} | seed {seed} | {total.cpu_seconds:.0f} CPU s | {total.executions:,} inputs | "
         f"{outcomes} | {total.sentences} sentences | {len(total.findings)} findings",

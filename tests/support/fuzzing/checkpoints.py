@@ -16,11 +16,14 @@ import h5py
 import numpy as np
 from hypothesis import strategies as st
 
-from deepmac.checkpoint.facts import disagreements, infer_embedding_kernel, infer_settings
+from deepmac.checkpoint.facts import (
+    disagreements,
+    infer_embedding_kernel,
+    infer_settings,
+)
 from deepmac.checkpoint.load import misfit_settings, open_weights
 from deepmac.checkpoint.report import compare
 from deepmac.config.load import load_config
-from deepmac.errors import CheckpointError
 from fuzzing.mutation import json_values, mutate_bytes, mutate_json, mutate_kinds
 from fuzzing.target import Target
 from fuzzing.targets import GOLDEN
@@ -30,13 +33,38 @@ _KEYS = ("format", "version", "variables", "dataset", "shape", "dtype", "crc32")
 _VARIABLES = {
     # enough of a network for its settings to be told
     "_feature_extractor/_network/downsample_input/conv_block/conv/kernel": (7, 7, 3, 4),
-    "_feature_extractor/_network/downsample_input/residual_block/conv/kernel": (3, 3, 4, 4),
-    "_feature_extractor/_network/hourglass_network/0/encoder_block2/0/conv/kernel": (3, 3, 4, 6),
-    "_feature_extractor/_network/hourglass_network/0/encoder_block2/0/skip/conv/kernel": (1, 1, 4, 6),
-    "_feature_extractor/_network/hourglass_network/0/inner_block/0/conv/kernel": (3, 3, 6, 6),
+    "_feature_extractor/_network/downsample_input/residual_block/conv/kernel": (
+        3,
+        3,
+        4,
+        4,
+    ),
+    "_feature_extractor/_network/hourglass_network/0/encoder_block2/0/conv/kernel": (
+        3,
+        3,
+        4,
+        6,
+    ),
+    "_feature_extractor/_network/hourglass_network/0/encoder_block2/0/skip/conv/kernel": (
+        1,
+        1,
+        4,
+        6,
+    ),
+    "_feature_extractor/_network/hourglass_network/0/inner_block/0/conv/kernel": (
+        3,
+        3,
+        6,
+        6,
+    ),
     "_prediction_head_dict/object_center/0/layer_with_weights-0/kernel": (3, 3, 4, 5),
     "_prediction_head_dict/object_center/0/layer_with_weights-1/kernel": (1, 1, 5, 2),
-    "_prediction_head_dict/INSTANCE_EMBEDDING/0/layer_with_weights-0/kernel": (1, 3, 4, 5),
+    "_prediction_head_dict/INSTANCE_EMBEDDING/0/layer_with_weights-0/kernel": (
+        1,
+        3,
+        4,
+        5,
+    ),
     "_prediction_head_dict/PIXEL_EMBEDDING/0/layer_with_weights-0/kernel": (1, 3, 4, 5),
     "_mask_net/_net/input_layer/kernel": (1, 1, 8, 3),
     "_mask_net/_net/fc2/bias": (16,),
@@ -95,7 +123,9 @@ class Checkpoints(Target):
         with h5py.File(self._whole / "a.weights.h5") as file:
             index = file["deepmac_index"][()].tobytes()
         table = read_table(content("ckpt-1.index"))
-        published = (GOLDEN / "full_hg10_roialign" / "checkpoint" / "ckpt-1.index").read_bytes()
+        published = (
+            GOLDEN / "full_hg10_roialign" / "checkpoint" / "ckpt-1.index"
+        ).read_bytes()
         return [
             bytes([_INDEX]) + content("ckpt-1.index"),
             bytes([_INDEX]) + published,
@@ -120,7 +150,10 @@ class Checkpoints(Target):
     def examples(self) -> st.SearchStrategy[bytes]:
         entry = st.fixed_dictionaries(
             {
-                "dataset": st.sampled_from(["layers/conv/0", "layers", "", "/", "nowhere"]) | json_values(),
+                "dataset": st.sampled_from(
+                    ["layers/conv/0", "layers", "", "/", "nowhere"]
+                )
+                | json_values(),
                 "shape": st.lists(st.integers(-1, 8), max_size=5) | json_values(),
                 "dtype": st.just("float32") | json_values(),
                 "crc32": st.integers(0, 2**32) | json_values(),
@@ -131,11 +164,16 @@ class Checkpoints(Target):
             {
                 "format": st.just(1) | json_values(),
                 "version": st.just("0.1.0") | json_values(),
-                "variables": st.dictionaries(names, entry | json_values(), max_size=6) | json_values(),
+                "variables": st.dictionaries(names, entry | json_values(), max_size=6)
+                | json_values(),
             }
         )
-        indices = (index | json_values()).map(lambda v: bytes([_OUR_INDEX]) + json.dumps(v).encode())
-        raw = st.tuples(st.integers(0, 6), st.binary(max_size=200)).map(lambda v: bytes([v[0]]) + v[1])
+        indices = (index | json_values()).map(
+            lambda v: bytes([_OUR_INDEX]) + json.dumps(v).encode()
+        )
+        raw = st.tuples(st.integers(0, 6), st.binary(max_size=200)).map(
+            lambda v: bytes([v[0]]) + v[1]
+        )
         return indices | raw
 
     def check(self, data: bytes) -> str:
@@ -194,7 +232,9 @@ class Checkpoints(Target):
 
     def _graph(self) -> bytes:
         """The object graph as it lies in the data file: a text of this length."""
-        entry = read_table((self._whole / "ckpt-1.index").read_bytes())[_GRAPH_KEY.encode()]
+        entry = read_table((self._whole / "ckpt-1.index").read_bytes())[
+            _GRAPH_KEY.encode()
+        ]
         message = _entry_class().FromString(entry)
         data = (self._whole / "ckpt-1.data-00000-of-00001").read_bytes()
         stored = data[message.offset : message.offset + message.size]
@@ -209,9 +249,15 @@ class Checkpoints(Target):
         lengths = _varint(len(graph))
         # The checksum of the lengths is of the number, not of its bytes in the file.
         number = struct.pack("<I" if len(graph) < 2**32 else "<Q", len(graph))
-        stored = lengths + struct.pack("<I", _masked(google_crc32c.value(number))) + graph
+        stored = (
+            lengths + struct.pack("<I", _masked(google_crc32c.value(number))) + graph
+        )
         crc = google_crc32c.extend(google_crc32c.value(number), stored[len(lengths) :])
-        message.offset, message.size, message.crc32c = len(data), len(stored), _masked(crc)
+        message.offset, message.size, message.crc32c = (
+            len(data),
+            len(stored),
+            _masked(crc),
+        )
         table[_GRAPH_KEY.encode()] = message.SerializeToString()
         self._put("ckpt-1.data-00000-of-00001", data + stored)
         self._put("ckpt-1.index", write_table(table))
@@ -245,7 +291,9 @@ def write_table(entries: Mapping[bytes, bytes]) -> bytes:
     out = bytearray()
 
     def add(items: list[tuple[bytes, bytes]]) -> bytes:
-        block = b"".join(_varint(0) + _varint(len(k)) + _varint(len(v)) + k + v for k, v in items)
+        block = b"".join(
+            _varint(0) + _varint(len(k)) + _varint(len(v)) + k + v for k, v in items
+        )
         block += struct.pack("<II", 0, 1)  # one restart, at the beginning
         handle = _varint(len(out)) + _varint(len(block))
         crc = google_crc32c.value(block + b"\0")  # not packed
@@ -341,7 +389,9 @@ def _change_entries(rng: random.Random, content: bytes) -> bytes:
         case 0:
             message.dtype = rng.randrange(0, 40)
         case 1:
-            message.offset = rng.choice((0, 1, -1, 2**40, 2**63 - 1, message.offset + 1))
+            message.offset = rng.choice(
+                (0, 1, -1, 2**40, 2**63 - 1, message.offset + 1)
+            )
         case 2:
             message.size = rng.choice((0, 1, -1, 2**40, 2**63 - 1, message.size + 1))
         case 3 | 4:
@@ -351,14 +401,18 @@ def _change_entries(rng: random.Random, content: bytes) -> bytes:
         case 5:
             message.shard_id = rng.choice((1, -1, 7))
         case 6:
-            entries[rng.choice((b"model/" + key, b"", b"a", b"\xff", key + b"/x"))] = entries[key]
+            entries[rng.choice((b"model/" + key, b"", b"a", b"\xff", key + b"/x"))] = (
+                entries[key]
+            )
             del entries[key]
             return _pack(entries)
         case 7:
             del entries[key]
             return _pack(entries)
         case _:
-            entries[key] = mutate_bytes(rng, entries[key], entries[rng.choice(list(entries))])
+            entries[key] = mutate_bytes(
+                rng, entries[key], entries[rng.choice(list(entries))]
+            )
             return _pack(entries)
     entries[key] = message.SerializeToString()
     return _pack(entries)

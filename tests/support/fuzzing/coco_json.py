@@ -35,9 +35,35 @@ from pipelines.units import Unit, UnitReport
 _IMAGES = GOLDEN / "coco_records" / "images"
 _UNITS = ("one", "two")
 _KEYS = (
-    *("id", "image_id", "category_id", "file_name", "height", "width", "bbox", "segmentation", "area"),
-    *("iscrowd", "ignore", "score", "name", "size", "counts", "annotation_id", "results", "images"),
-    *("annotations", "categories", "coco_url", "neg_category_ids", "not_exhaustive_category_ids"),
+    *(
+        "id",
+        "image_id",
+        "category_id",
+        "file_name",
+        "height",
+        "width",
+        "bbox",
+        "segmentation",
+        "area",
+    ),
+    *(
+        "iscrowd",
+        "ignore",
+        "score",
+        "name",
+        "size",
+        "counts",
+        "annotation_id",
+        "results",
+        "images",
+    ),
+    *(
+        "annotations",
+        "categories",
+        "coco_url",
+        "neg_category_ids",
+        "not_exhaustive_category_ids",
+    ),
 )
 
 
@@ -76,18 +102,32 @@ class CocoJson(Target):
 
     def examples(self) -> st.SearchStrategy[bytes]:
         odd = json_values()
-        image = _entry(id=st.integers(0, 3), file_name=st.just("plain.jpg"), height=st.just(48), width=st.just(64))
+        image = _entry(
+            id=st.integers(0, 3),
+            file_name=st.just("plain.jpg"),
+            height=st.just(48),
+            width=st.just(64),
+        )
         number = st.integers(-3, 90) | st.floats(-3, 90)
-        polygons = st.lists(st.lists(number, min_size=6, max_size=8), min_size=1, max_size=3)
-        rle = _entry(size=st.just([48, 64]), counts=st.just([10, 20, 48 * 64 - 30]) | st.text(max_size=8))
+        polygons = st.lists(
+            st.lists(number, min_size=6, max_size=8), min_size=1, max_size=3
+        )
+        rle = _entry(
+            size=st.just([48, 64]),
+            counts=st.just([10, 20, 48 * 64 - 30]) | st.text(max_size=8),
+        )
         shared = {
             "image_id": st.integers(0, 3),
             "category_id": st.integers(1, 2),
             "bbox": st.lists(number, min_size=4, max_size=4),
             "segmentation": polygons | rle,
         }
-        annotation = _entry(id=st.integers(0, 5), area=number, iscrowd=st.integers(0, 1), **shared)
-        result = _entry(score=st.floats(0, 1), annotation_id=st.integers(0, 3), **shared)
+        annotation = _entry(
+            id=st.integers(0, 5), area=number, iscrowd=st.integers(0, 1), **shared
+        )
+        result = _entry(
+            score=st.floats(0, 1), annotation_id=st.integers(0, 3), **shared
+        )
         category = _entry(id=st.integers(1, 3), name=st.sampled_from(["cat", "dog"]))
         dataset = _entry(
             images=st.lists(image | odd, max_size=3),
@@ -134,15 +174,21 @@ class CocoJson(Target):
             _check_counts(report)
             counts = collections.Counter(report.counts)
             assert counts["annotations_in"] == (
-                counts["instances_out"] + counts["annotations_failed"] + counts["annotations_of_failed_images"]
+                counts["instances_out"]
+                + counts["annotations_failed"]
+                + counts["annotations_of_failed_images"]
             )
             masks = ("masks_kept", "masks_hidden", "masks_missing", "masks_failed")
             assert counts["instances_out"] == sum(counts[m] for m in masks)
-            records = [decode_example(d) for _, d in read_frames(io.BytesIO(content), name)]
+            records = [
+                decode_example(d) for _, d in read_frames(io.BytesIO(content), name)
+            ]
             assert len(records) == counts["images_out"]
             instances = [i for r in records for i in r.instances]
             assert len(instances) == counts["instances_out"]
-            assert sum(i.mask_rle is not None for i in instances) == counts["masks_kept"]
+            assert (
+                sum(i.mask_rle is not None for i in instances) == counts["masks_kept"]
+            )
 
     def _label(self, path: str, choice: int) -> None:
         units = _Units()
@@ -152,7 +198,9 @@ class CocoJson(Target):
     def _list_images(self, path: str, choice: int) -> None:
         plan_images(path, str(_IMAGES), None, _Units())
 
-    def _label_units(self, units: "_Units", context: Any, choice: int, *, detect: bool) -> None:
+    def _label_units(
+        self, units: "_Units", context: Any, choice: int, *, detect: bool
+    ) -> None:
         work = LabelWork(
             model="box",
             model_options=(),
@@ -169,7 +217,12 @@ class CocoJson(Target):
             counts = collections.Counter(report.counts)
             assert counts["annotations_in"] == sum(
                 counts[c]
-                for c in ("masks_out", "crowds", "annotations_failed", "annotations_of_failed_images")
+                for c in (
+                    "masks_out",
+                    "crowds",
+                    "annotations_failed",
+                    "annotations_of_failed_images",
+                )
             )
 
     def _evaluate(self, path: str, choice: int) -> None:
@@ -205,7 +258,9 @@ class _Units:
         self.items.setdefault(unit_name, []).append(load_line(dump_line(item)))
 
 
-def _process(work: BuildWork | LabelWork, name: str, items: list[Any]) -> tuple[UnitReport, bytes]:
+def _process(
+    work: BuildWork | LabelWork, name: str, items: list[Any]
+) -> tuple[UnitReport, bytes]:
     out = io.BytesIO()
     work.setup()
     report = work.process(Unit(name, items), out)  # pyright: ignore

@@ -27,9 +27,53 @@ _OVERRIDES = (
     "train_input_reader.tf_record_input_reader.input_path=a",
 )
 _VALUES = (
-    *"0 -1 1 1e9 -0 1e400 nan -inf 2147483648 9223372036854775808 18446744073709551616 0x7f 017 1.5".split(),
-    *"true false TRUE t SSD_HOURGLASS 'a' \"b\" '\\xff' '\\377' \"\\ud800\" '' {} <> [] [1,2] { }".split(),
-    *("{ dim: 1 }", "[{ dim: 1 }]", "[1, [2]]", "# no", '"open', "'a' 'b'", "\x85", "\u2028", "é", "\0"),
+    *[
+        "0",
+        "-1",
+        "1",
+        "1e9",
+        "-0",
+        "1e400",
+        "nan",
+        "-inf",
+        "2147483648",
+        "9223372036854775808",
+        "18446744073709551616",
+        "0x7f",
+        "017",
+        "1.5",
+    ],
+    *[
+        "true",
+        "false",
+        "TRUE",
+        "t",
+        "SSD_HOURGLASS",
+        "'a'",
+        '"b"',
+        "'\\xff'",
+        "'\\377'",
+        '"\\ud800"',
+        "''",
+        "{}",
+        "<>",
+        "[]",
+        "[1,2]",
+        "{",
+        "}",
+    ],
+    *(
+        "{ dim: 1 }",
+        "[{ dim: 1 }]",
+        "[1, [2]]",
+        "# no",
+        '"open',
+        "'a' 'b'",
+        "\x85",
+        "\u2028",
+        "é",
+        "\0",
+    ),
 )
 
 
@@ -67,18 +111,24 @@ class ConfigText(Target):
         return text.encode("utf-8", "surrogatepass")
 
     def examples(self) -> st.SearchStrategy[bytes]:
-        value = st.sampled_from(_VALUES) | st.integers().map(str) | st.floats().map(repr)
+        value = (
+            st.sampled_from(_VALUES) | st.integers().map(str) | st.floats().map(repr)
+        )
         name = st.sampled_from(_NAMES) | st.text(max_size=4)
         line = st.tuples(name, st.sampled_from([": ", " ", ""]), value).map("".join)
         lines = st.recursive(
             st.lists(line, max_size=4).map("\n".join),
-            lambda inner: st.tuples(name, inner).map(lambda v: f"{v[0]} {{\n{v[1]}\n}}"),
+            lambda inner: st.tuples(name, inner).map(
+                lambda v: f"{v[0]} {{\n{v[1]}\n}}"
+            ),
             max_leaves=6,
         )
         nested = lines.map(lambda text: f"model {{ center_net {{ {text} }} }}")
         path = st.lists(name, min_size=1, max_size=4).map(".".join)
         override = st.tuples(path | st.sampled_from(_OVERRIDES), value).map("=".join)
-        overrides = st.lists(override, max_size=2).map(lambda o: "".join("\0" + x for x in o))
+        overrides = st.lists(override, max_size=2).map(
+            lambda o: "".join("\0" + x for x in o)
+        )
         texts = st.tuples(lines | nested, overrides).map("".join)
         return texts.map(lambda text: text.encode("utf-8", "surrogatepass"))
 
@@ -135,5 +185,7 @@ def _change_text(rng: random.Random, text: str) -> str:
             override = rng.choice((path, *(o.split("=")[0] for o in _OVERRIDES)))
             return f"{text}\0{override}={rng.choice(_VALUES)}"
         case _:
-            opening = rng.choice((f"{rng.choice(_NAMES)} {{ ", "model { ", "[", "{", "<"))
+            opening = rng.choice(
+                (f"{rng.choice(_NAMES)} {{ ", "model { ", "[", "{", "<")
+            )
             return before + opening * rng.choice((1, 3, 200)) + after

@@ -23,7 +23,7 @@ def mutate(target: Target, recorder: Recorder, seed: int) -> None:
     while True:
         data = target.mutate(rng, rng.choice(corpus), rng.choice(corpus))
         if recorder.try_input(data).novelty and recorder.was_new:
-            corpus = corpus[: _MOST_INPUTS - 1] + [data]
+            corpus = [*corpus[: _MOST_INPUTS - 1], data]
 
 
 def make(target: Target, recorder: Recorder, seed: int) -> None:
@@ -67,7 +67,12 @@ def cover(target: Target, recorder: Recorder, seed: int) -> None:
         except TimeOver:
             recorder.exit()
 
-    flags = [f"-seed={seed % 2**31 or 1}", "-max_len=65536", "-timeout=60", "-rss_limit_mb=0"]
+    flags = [
+        f"-seed={seed % 2**31 or 1}",
+        "-max_len=65536",
+        "-timeout=60",
+        "-rss_limit_mb=0",
+    ]
     atheris.Setup([sys.argv[0], *flags, str(corpus)], one, custom_mutator=change)
     atheris.Fuzz()
 

@@ -130,19 +130,35 @@ def _odd_value(rng: random.Random) -> Any:
 def _choose(rng: random.Random, root: Any) -> tuple[Any, Any]:
     """A list or object, and an index or key of it: deep ones as often as shallow ones."""
     holder, key, value = None, None, root
-    while isinstance(value, list | dict) and value and (holder is None or rng.random() < 0.85):
+    while (
+        isinstance(value, list | dict)
+        and value
+        and (holder is None or rng.random() < 0.85)
+    ):
         holder = value
-        key = rng.randrange(len(value)) if isinstance(value, list) else rng.choice(list(value))
+        key = (
+            rng.randrange(len(value))
+            if isinstance(value, list)
+            else rng.choice(list(value))
+        )
         value = holder[key]
     return holder, key
 
 
 def json_values() -> st.SearchStrategy[Any]:
     """Anything that JSON, and what passes for it, can hold."""
-    leaves = st.sampled_from(ODD_VALUES[:-10]) | st.integers(-5, 50) | st.floats() | st.text(max_size=5)
+    leaves = (
+        st.sampled_from(ODD_VALUES[:-10])
+        | st.integers(-5, 50)
+        | st.floats()
+        | st.text(max_size=5)
+    )
     return st.recursive(
         leaves,
-        lambda inner: st.lists(inner, max_size=6) | st.dictionaries(st.text(max_size=5), inner, max_size=4),
+        lambda inner: (
+            st.lists(inner, max_size=6)
+            | st.dictionaries(st.text(max_size=5), inner, max_size=4)
+        ),
         max_leaves=12,
     )
 

@@ -32,18 +32,61 @@ from pipelines.label_work import read_shard
 
 _SHARD, _MESSAGE, _MANIFEST, _JOB, _COMMIT, _PREDICTIONS, _LINES, _PACKED = range(8)
 _FEATURES = (
-    *("image/height", "image/width", "image/filename", "image/source_id", "image/encoded"),
+    *(
+        "image/height",
+        "image/width",
+        "image/filename",
+        "image/source_id",
+        "image/encoded",
+    ),
     *("image/object/bbox/ymin", "image/object/bbox/xmin", "image/object/bbox/ymax"),
     *("image/object/bbox/xmax", "image/object/class/text", "image/object/class/label"),
     *("image/object/is_crowd", "image/object/area", "image/object/annotation_id"),
-    *("image/object/annotation_id/text", "image/object/mask", "image/object/mask/weight"),
+    *(
+        "image/object/annotation_id/text",
+        "image/object/mask",
+        "image/object/mask/weight",
+    ),
 )
 _KEYS = (
-    *("kind", "schema", "split", "supervised_category_ids", "categories", "counts", "shards", "units"),
-    *("name", "bytes", "sha256", "images", "instances", "masks", "id", "options", "plan", "data"),
-    *("num_items", "context", "image_id", "category_id", "score", "segmentation", "box_xywh"),
+    *(
+        "kind",
+        "schema",
+        "split",
+        "supervised_category_ids",
+        "categories",
+        "counts",
+        "shards",
+        "units",
+    ),
+    *(
+        "name",
+        "bytes",
+        "sha256",
+        "images",
+        "instances",
+        "masks",
+        "id",
+        "options",
+        "plan",
+        "data",
+    ),
+    *(
+        "num_items",
+        "context",
+        "image_id",
+        "category_id",
+        "score",
+        "segmentation",
+        "box_xywh",
+    ),
 )
-_TOKENS = tuple(key.encode() for key in _FEATURES) + (b"\x0a\x00", b"\x12\x00", b"\x1a\x00")
+_TOKENS = (
+    *tuple(key.encode() for key in _FEATURES),
+    b"\n\x00",
+    b"\x12\x00",
+    b"\x1a\x00",
+)
 _READER = InstanceReader(frozenset(), Split("none", frozenset()), "clip")
 
 
@@ -60,9 +103,17 @@ class Records(Target):
         from pipelines import build_dataset, infer
 
         source = GOLDEN / "coco_records"
-        read = [f"--annotations={source / 'annotations.json'}", f"--images={source / 'images'}"]
+        read = [
+            f"--annotations={source / 'annotations.json'}",
+            f"--images={source / 'images'}",
+        ]
         several = ["--max_failed_fraction=1", "--num_shards=2"]
-        assert build_dataset.main([*read, f"--out={folder / 'records'}", "--split=all", *several]) == 0
+        assert (
+            build_dataset.main(
+                [*read, f"--out={folder / 'records'}", "--split=all", *several]
+            )
+            == 0
+        )
         more = ["--model=box", "--unit_images=4", "--max_failed_fraction=1"]
         assert infer.main([*read, f"--out={folder / 'predictions'}", *more]) == 0
 
@@ -112,12 +163,20 @@ class Records(Target):
         return mutate_kinds(rng, data, other, kinds)
 
     def examples(self) -> st.SearchStrategy[bytes]:
-        numbers = st.lists(st.integers(-(2**63), 2**63 - 1) | st.integers(0, 20), max_size=3)
-        fractions = st.lists(st.floats(width=32) | st.floats(0, 1, width=32), max_size=3)
+        numbers = st.lists(
+            st.integers(-(2**63), 2**63 - 1) | st.integers(0, 20), max_size=3
+        )
+        fractions = st.lists(
+            st.floats(width=32) | st.floats(0, 1, width=32), max_size=3
+        )
         texts = st.lists(st.binary(max_size=8), max_size=3)
-        features = st.dictionaries(st.sampled_from(_FEATURES), st.one_of(numbers, fractions, texts))
+        features = st.dictionaries(
+            st.sampled_from(_FEATURES), st.one_of(numbers, fractions, texts)
+        )
         messages = features.map(lambda f: bytes([_MESSAGE]) + _encode(f))
-        shards = st.lists(st.binary(max_size=20), max_size=3).map(lambda f: b"".join(map(frame, f)))
+        shards = st.lists(st.binary(max_size=20), max_size=3).map(
+            lambda f: b"".join(map(frame, f))
+        )
         others = st.tuples(st.integers(_MANIFEST, _LINES), json_values())
         return st.one_of(
             messages,
@@ -137,7 +196,9 @@ class Records(Target):
             packed = content if kind == _PACKED else _lines(content)
             self._with(self._file_of(kind), packed, self._read_predictions)
         else:
-            read = self._read_predictions if kind == _PREDICTIONS else self._read_records
+            read = (
+                self._read_predictions if kind == _PREDICTIONS else self._read_records
+            )
             self._with(self._file_of(kind), content, read)
         return f"accepted, kind {kind}"
 
@@ -254,7 +315,9 @@ def _encode(features: dict[str, list]) -> bytes:
     def array(values: list):
         if values and isinstance(values[0], bytes):
             return values
-        return np.array(values, np.int64 if values and isinstance(values[0], int) else np.float32)
+        return np.array(
+            values, np.int64 if values and isinstance(values[0], int) else np.float32
+        )
 
     return tf_example.encode({name: array(values) for name, values in features.items()})
 
@@ -290,5 +353,7 @@ def _change_features(rng: random.Random, data: bytes) -> bytes:
             case 4:
                 features[name] = features.get(rng.choice(_FEATURES), [])
             case _:
-                features[name] = np.array([rng.randrange(-3, 100) for _ in range(rng.randrange(4))])
+                features[name] = np.array(
+                    [rng.randrange(-3, 100) for _ in range(rng.randrange(4))]
+                )
     return tf_example.encode(features)

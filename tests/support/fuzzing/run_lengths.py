@@ -10,9 +10,20 @@ from hypothesis import strategies as st
 
 from deepmac.data.mask_png import decode_mask_png, encode_mask_png
 from deepmac.errors import DeepmacError
-from deepmac.evaluation.run_lengths import find_bad_rle, mask_iou, rle_areas, tight_boxes
+from deepmac.evaluation.run_lengths import (
+    find_bad_rle,
+    mask_iou,
+    rle_areas,
+    tight_boxes,
+)
 from deepmac.evaluation.segmentations import check_segmentations, to_rles
-from deepmac.masks import decode_rle, encode_rle, rle_area, rle_from_segmentation, rle_runs
+from deepmac.masks import (
+    decode_rle,
+    encode_rle,
+    rle_area,
+    rle_from_segmentation,
+    rle_runs,
+)
 from fuzzing.mutation import json_values, mutate_bytes, mutate_json, mutate_kinds
 from fuzzing.target import Target, require_one_line
 
@@ -29,8 +40,14 @@ class RunLengths(Target):
 
     def seeds(self) -> list[bytes]:
         rng = np.random.default_rng(0)
-        masks = [np.zeros((5, 7), bool), np.ones((5, 7), bool), np.eye(6, 9, dtype=bool)]
-        masks += [rng.random((h, w)) < 0.4 for h, w in ((1, 1), (9, 4), (3, 200), (40, 30))]
+        masks = [
+            np.zeros((5, 7), bool),
+            np.ones((5, 7), bool),
+            np.eye(6, 9, dtype=bool),
+        ]
+        masks += [
+            rng.random((h, w)) < 0.4 for h, w in ((1, 1), (9, 4), (3, 200), (40, 30))
+        ]
         block = np.zeros((400, 300), bool)
         block[50:300, 100:200] = True
         seeds = []
@@ -54,20 +71,35 @@ class RunLengths(Target):
         def of_json(rng: random.Random, data: bytes, other: bytes) -> bytes:
             return mutate_json(rng, data, other, _KEYS)
 
-        return mutate_kinds(rng, data, other, (mutate_bytes, mutate_bytes, mutate_bytes, of_json))
+        return mutate_kinds(
+            rng, data, other, (mutate_bytes, mutate_bytes, mutate_bytes, of_json)
+        )
 
     def examples(self) -> st.SearchStrategy[bytes]:
         side = st.integers(0, 40) | st.sampled_from([2**16, 2**31, 2**32 - 1])
         size = st.tuples(side, side)
-        text = st.text("0123456789:;<=>?@ABCDEFGHIJKLMNOPQRSTUVWXYZ[\\]^_`abcdefghijklmno", max_size=30)
-        texts = st.tuples(size, text).map(lambda v: bytes([_TEXT]) + _SIZE.pack(*v[0]) + v[1].encode())
-        runs = st.lists(st.integers(-3, 300) | st.integers(-(2**31), 2**31 - 1), max_size=20)
-        counts = st.tuples(size, runs).map(
-            lambda v: bytes([_COUNTS]) + _SIZE.pack(*v[0]) + np.array(v[1], "<i4").tobytes()
+        text = st.text(
+            "0123456789:;<=>?@ABCDEFGHIJKLMNOPQRSTUVWXYZ[\\]^_`abcdefghijklmno",
+            max_size=30,
         )
-        points = st.lists(st.floats(-50, 90, width=32) | st.floats(width=32), max_size=16)
+        texts = st.tuples(size, text).map(
+            lambda v: bytes([_TEXT]) + _SIZE.pack(*v[0]) + v[1].encode()
+        )
+        runs = st.lists(
+            st.integers(-3, 300) | st.integers(-(2**31), 2**31 - 1), max_size=20
+        )
+        counts = st.tuples(size, runs).map(
+            lambda v: (
+                bytes([_COUNTS]) + _SIZE.pack(*v[0]) + np.array(v[1], "<i4").tobytes()
+            )
+        )
+        points = st.lists(
+            st.floats(-50, 90, width=32) | st.floats(width=32), max_size=16
+        )
         polygons = st.tuples(size, points).map(
-            lambda v: bytes([_POLYGONS]) + _SIZE.pack(*v[0]) + np.array(v[1], "<f4").tobytes()
+            lambda v: (
+                bytes([_POLYGONS]) + _SIZE.pack(*v[0]) + np.array(v[1], "<f4").tobytes()
+            )
         )
         json = st.tuples(size, json_values()).map(lambda v: _as_json(*v[0], v[1]))
         return st.one_of(texts, counts, polygons, json)

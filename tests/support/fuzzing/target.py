@@ -22,8 +22,9 @@ class Target(abc.ABC):
     name: str
 
     @classmethod
-    def prepare(cls, folder: Path) -> None:  # noqa: B027
+    def prepare(cls, folder: Path) -> None:
         """Writes what all runs share, once."""
+        del folder
 
     def __init__(self, folder: Path):
         self.folder = folder
@@ -100,9 +101,13 @@ def novelty_of(error: BaseException) -> str:
 
 def _finding(error: Exception) -> Outcome:
     frames = traceback.extract_tb(error.__traceback__)
-    ours = [f for f in frames if "/deepmac/" in f.filename or "/pipelines/" in f.filename]
+    ours = [
+        f for f in frames if "/deepmac/" in f.filename or "/pipelines/" in f.filename
+    ]
     ours = [f for f in ours if "site-packages" not in f.filename] or frames
     law = frames[-1].lineno if isinstance(error, AssertionError) else ""
     where = f"{Path(ours[-1].filename).name}:{ours[-1].lineno}"
     place = f"{type(error).__name__} at {where} {law}".strip()
-    return Outcome(type(error).__name__, place, "".join(traceback.format_exception(error)), place)
+    return Outcome(
+        type(error).__name__, place, "".join(traceback.format_exception(error)), place
+    )

@@ -31,9 +31,13 @@ class Statistics:
 
     executions: int = 0
     cpu_seconds: float = 0.0
-    outcomes: collections.Counter[str] = dataclasses.field(default_factory=collections.Counter)
+    outcomes: collections.Counter[str] = dataclasses.field(
+        default_factory=collections.Counter
+    )
     sentences: int = 0
-    findings: collections.Counter[str] = dataclasses.field(default_factory=collections.Counter)
+    findings: collections.Counter[str] = dataclasses.field(
+        default_factory=collections.Counter
+    )
 
     def add(self, other: "Statistics") -> None:
         self.executions += other.executions
