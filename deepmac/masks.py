@@ -1,5 +1,6 @@
 """Masks as run lengths and as pixels. Run lengths are COCO's: column-major, zeros first."""
 
+import contextlib
 from collections.abc import Sequence
 from typing import Any
 
@@ -17,8 +18,12 @@ FARTHEST_POINT = 1e6
 """Of a polygon, in pixels. Rasterising walks every edge pixel by pixel, also outside the image: a
 wild coordinate would take all memory."""
 
-MOST_PIXELS = 2**32 - 1
-"""Of an image with masks: pycocotools counts pixels in 32 bits, and does not look whether they do."""
+LONGEST_OUTLINE = 4e6
+"""Of a polygon, in pixels: what that walk may take together."""
+
+MOST_PIXELS = 2**29 - 1
+"""Of an image with masks: pycocotools writes a run into at most six characters of five bits, the
+sign among them, and does not look whether that is enough."""
 
 
 def encode_rle(mask: np.ndarray) -> RLE:
@@ -132,8 +137,8 @@ def runs_of(counts: Sequence[bytes]) -> tuple[np.ndarray, np.ndarray]:
         raise DataError("RLE counts are cut off")
     last = np.flatnonzero(bits < 32)  # [R], index of the last character of each run
     lengths = np.diff(last, prepend=-1)
-    if lengths.max() > 8:
-        raise DataError("RLE counts hold a run of more than 40 bits")
+    if lengths.max() > 6:  # of which pycocotools would make another number
+        raise DataError("RLE counts hold a run of more than 30 bits")
     # The last character carries the sign; most runs have no other.
     top = bits[last].astype(np.int64)
     runs = (top & 15) - (top & 16)
@@ -178,17 +183,32 @@ def _rle_from_polygons(polygons: Sequence[Any], height: int, width: int) -> RLE:
             raise DataError(
                 f"polygon {index} needs an even count of at least 6 numbers, got {short(polygon)}"
             )
-        try:
-            largest = np.abs(np.asarray(polygon, np.float64)).max()
-        except (TypeError, ValueError, OverflowError):
-            largest = np.nan
+        largest = np.nan
+        if {type(v) for v in polygon} <= {int, float}:
+            with contextlib.suppress(OverflowError):
+                largest = np.abs(np.asarray(polygon, np.float64)).max()
         if not np.isfinite(largest):
             raise DataError(
                 f"polygon {index} holds something that is not a finite number"
             )
         if largest > FARTHEST_POINT:
             raise DataError(f"polygon {index} has a point {largest:.3g} pixels away")
+        if (length := outline_length(polygon, largest)) > LONGEST_OUTLINE:
+            raise DataError(f"polygon {index} has an outline of {length:.3g} pixels")
     return coco_mask.merge(coco_mask.frPyObjects(list(polygons), height, width))
+
+
+def outline_length(polygon: Sequence[float], largest: float) -> float:
+    """Pixels that rasterising a polygon walks over, or more where that is little.
+
+    Args:
+        polygon: x0, y0, x1, y1, ..., finite.
+        largest: absolute value in it.
+    """
+    if (bound := largest * len(polygon)) <= LONGEST_OUTLINE:
+        return bound
+    points = np.asarray(polygon, np.float64).reshape(-1, 2)
+    return float(np.abs(points - np.roll(points, 1, axis=0)).max(axis=1).sum())
 
 
 def _rle_from_counts(counts: list[Any], height: int, width: int) -> RLE:

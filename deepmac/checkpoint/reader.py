@@ -7,12 +7,16 @@ look like that path in most files.
 
 import collections
 import dataclasses
+import glob
+import math
 import re
 from collections.abc import Iterable, Iterator
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from deepmac.checkpoint.index import check_index
 from deepmac.errors import CheckpointError, one_of
 
 GRAPH_KEY = "_CHECKPOINTABLE_OBJECT_GRAPH"
@@ -66,6 +70,7 @@ class ReferenceCheckpoint:
         """
         self.path = path
         self._reader, shapes, dtypes = _open(path)
+        self._num_bytes = sum(f.stat().st_size for f in _data_files(path))
         keys = [key for key in shapes if key.endswith(VALUE_SUFFIX)]
         if not keys:
             raise CheckpointError(_about_names(path, shapes))
@@ -98,10 +103,13 @@ class ReferenceCheckpoint:
         Raises:
             CheckpointError: the data file is cut off or damaged there.
         """
-        return self._tensor(self.variables[name].key)
+        stored = self.variables[name]
+        return self._tensor(stored.key, math.prod(stored.shape))
 
-    def _tensor(self, key: str) -> Any:
+    def _tensor(self, key: str, num_bytes: int = 0) -> Any:
         try:
+            if num_bytes > self._num_bytes:  # TensorFlow would ask for that much memory
+                raise ValueError(f"it has less than {num_bytes} bytes")
             return self._reader.get_tensor(key)
         except Exception as e:  # TensorFlow raises RuntimeError, ValueError, OpError
             raise CheckpointError(
@@ -121,6 +129,11 @@ class ReferenceCheckpoint:
             raise CheckpointError(
                 f"{self.path}: its object graph is damaged ({_first_line(e)})"
             ) from None
+
+
+def _data_files(path: str) -> Iterator[Path]:
+    prefix = Path(path)
+    return prefix.parent.glob(glob.escape(prefix.name) + ".data-*-of-*")
 
 
 def _walk(nodes: Any) -> Iterator[tuple[str, str]]:
@@ -170,6 +183,7 @@ def _open(path: str) -> tuple[Any, dict[str, list[int]], dict[str, Any]]:
             f"{path}: reading a reference checkpoint needs TensorFlow (pip install tensorflow); "
             f"our own .weights.h5 files do not"
         ) from None
+    check_index(path)
     try:
         reader = tf.train.load_checkpoint(path)
         return (

@@ -17,7 +17,7 @@ from deepmac.data.image_header import read_header
 from deepmac.data.mask_png import blank_mask_png, decode_mask_png, encode_mask_png
 from deepmac.errors import DataError, did_you_mean
 from deepmac.instances import RLE, AnnotationId, Example, ImageId, Instance
-from deepmac.masks import encode_rle
+from deepmac.masks import MOST_PIXELS, encode_rle, too_many_pixels
 from deepmac.text import one_line
 
 _HEIGHT, _WIDTH = "image/height", "image/width"
@@ -57,7 +57,7 @@ def encode_example(
         _HEIGHT: _integers([height]),
         _WIDTH: _integers([width]),
         _FILE_NAME: [example.file_name.encode("utf-8", "surrogateescape")],
-        _SOURCE_ID: [str(example.image_id).encode()],
+        _SOURCE_ID: [str(example.image_id).encode("utf-8", "surrogateescape")],
         _SHA256: [hashlib.sha256(encoded).hexdigest().encode()],
         _ENCODED: [encoded],
         _FORMAT: [read_header(encoded).format.encode()],
@@ -247,15 +247,25 @@ def _masks(
     else:
         pngs = _aligned(list(stored), _MASK, [b""] * num)
         rles = [
-            decode_mask_png(p) if w > 0 else None
+            _mask_of_png(p, height, width) if w > 0 else None
             for p, w in zip(pngs, weights, strict=True)
         ]
-    for rle in filter(None, rles):
-        if rle["size"] != [height, width]:
-            raise DataError(
-                f"a mask of {rle['size']} pixels in an image of {height} x {width}"
-            )
     return rles, weights
+
+
+def _mask_of_png(data: bytes, height: int, width: int) -> RLE:
+    """The mask of an image of this size; a file of another size is not decoded."""
+    try:
+        header = read_header(data)
+    except DataError as e:
+        raise DataError(f"a mask is not a readable image: {e}") from None
+    if (header.height, header.width) != (height, width):
+        raise DataError(
+            f"a mask of {[header.height, header.width]} pixels in an image of {height} x {width}"
+        )
+    if height * width > MOST_PIXELS:
+        raise DataError(too_many_pixels(height, width))
+    return decode_mask_png(data)
 
 
 def _image_id(source_id: bytes, file_name: bytes, encoded: bytes) -> ImageId:

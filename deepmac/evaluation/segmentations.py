@@ -10,7 +10,14 @@ from deepmac.errors import DataError
 from deepmac.evaluation.columns import Place
 from deepmac.evaluation.run_lengths import find_bad_rle
 from deepmac.instances import RLE
-from deepmac.masks import FARTHEST_POINT, MOST_PIXELS, coco_mask, too_many_pixels
+from deepmac.masks import (
+    FARTHEST_POINT,
+    LONGEST_OUTLINE,
+    MOST_PIXELS,
+    coco_mask,
+    outline_length,
+    too_many_pixels,
+)
 from deepmac.text import short
 
 
@@ -126,6 +133,9 @@ def _polygon_problem(polygons: list[Any], height: int, width: int) -> str | None
             and math.isfinite(sum(polygon))  # min and max miss NaN
         ):
             return f"a polygon is not finite, or lies far outside any image: {short(polygon)}"
+        largest = max(map(abs, polygon), default=0)
+        if (length := outline_length(polygon, largest)) > LONGEST_OUTLINE:
+            return f"a polygon has an outline of {length:.3g} pixels: {short(polygon)}"
     return None
 
 

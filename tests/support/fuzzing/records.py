@@ -87,6 +87,8 @@ _TOKENS = (
     b"\x12\x00",
     b"\x1a\x00",
 )
+_INTEGERS = (0, -1, 1, 5, 90, 2**31, 2**32, 2**62, -(2**62), 2**63 - 1)
+_FRACTIONS = (0.0, -0.5, 0.25, 1.0, 1.5, 300.0, 1e30, -1e30, float("nan"), float("inf"))
 _READER = InstanceReader(frozenset(), Split("none", frozenset()), "clip")
 
 
@@ -340,9 +342,7 @@ def _change_features(rng: random.Random, data: bytes) -> bytes:
                 features[name] = values[: len(values) // 2]
             case 2 if isinstance(values, np.ndarray) and len(values):
                 values = values.copy()
-                odd = [0, -1, 1, 2**31, 2**62, -(2**62), 5, 1e30, -0.5]
-                if values.dtype.kind == "f":
-                    odd += [float("nan"), float("inf")]
+                odd = _INTEGERS if values.dtype.kind == "i" else _FRACTIONS
                 values[rng.randrange(len(values))] = rng.choice(odd)
                 features[name] = values
             case 2 | 3 if not isinstance(values, np.ndarray) and len(values):
