@@ -2,6 +2,7 @@
 
 import glob
 import os
+import stat
 from collections.abc import Sequence
 
 from deepmac.data.failures import Unusable
@@ -46,10 +47,14 @@ class ImageSource:
         """The bytes of an image file.
 
         Raises:
-            Unusable: it is missing, in several places, or cannot be read.
+            Unusable: it is missing, in several places, outside the directory, or cannot be read.
         """
         path, name = self._find(file_name), printable(file_name)
         try:
+            kind = os.stat(path).st_mode
+            if not (stat.S_ISREG(kind) or stat.S_ISDIR(kind)):
+                # A pipe would be waited for, and a device read, without end.
+                raise Unusable("image_unreadable", f"{name}: not a regular file")
             with open(path, "rb") as file:
                 return file.read()
         except FileNotFoundError:
@@ -59,6 +64,12 @@ class ImageSource:
             raise Unusable("image_unreadable", f"{name}: {reason}") from e
 
     def _find(self, file_name: str) -> str:
+        if self._folders and not self._files and _leads_out(file_name):
+            # Annotation files come from anywhere; what they name should not.
+            raise Unusable(
+                "file_name_malformed",
+                f"{printable(file_name)}: leads out of the directory of images",
+            )
         paths = [os.path.join(folder, file_name) for folder in self._folders]
         if len(paths) == 1 and not self._files:
             return paths[0]
@@ -71,6 +82,11 @@ class ImageSource:
             places = " and ".join(_last_parts(path) for path in found[:2])
             raise Unusable("image_ambiguous", f"{name}: found as {places}")
         return found[0]
+
+
+def _leads_out(file_name: str) -> bool:
+    """Whether a relative path leaves where it starts, or the path is no relative one."""
+    return os.path.isabs(file_name) or os.path.normpath(file_name).startswith("..")
 
 
 def _last_parts(path: str) -> str:

@@ -101,8 +101,8 @@ def decode_example(
     """
     features = tf_example.decode(data)
     encoded = _first(_texts(features, _ENCODED), b"")
-    height = int(_first(_numbers(features, _HEIGHT), 0))
-    width = int(_first(_numbers(features, _WIDTH), 0))
+    height = _first(_whole_numbers(features, _HEIGHT), 0)
+    width = _first(_whole_numbers(features, _WIDTH), 0)
     if height <= 0 or width <= 0:
         header = read_header(encoded)
         height, width = header.height, header.width
@@ -112,7 +112,7 @@ def decode_example(
     file_name = _first(_texts(features, _FILE_NAME), b"")
     categories = _categories(features, num, category_ids)
     areas = _aligned(_numbers(features, _AREA), _AREA, sizes.tolist())
-    crowds = _aligned(_numbers(features, _CROWD), _CROWD, [0] * num)
+    crowds = _aligned(_whole_numbers(features, _CROWD), _CROWD, [0] * num)
     ids = _annotation_ids(features, num)
     rles, weights = _masks(features, num, height, width, with_masks)
     return Example(
@@ -126,7 +126,7 @@ def decode_example(
         instances=tuple(
             Instance(
                 box=tuple(box),
-                category_id=int(categories[n]),
+                category_id=categories[n],
                 annotation_id=ids[n],
                 area=float(areas[n]),
                 is_crowd=bool(crowds[n]),
@@ -148,7 +148,7 @@ def stored_categories(data: bytes) -> set[tuple[int | None, str]]:
         DataError: not a tf.Example, or as many ids as names are not there.
     """
     features = tf_example.decode(data)
-    ids, texts = _numbers(features, _LABEL), _texts(features, _NAME)
+    ids, texts = _whole_numbers(features, _LABEL), _texts(features, _NAME)
     names = [text.decode("utf-8", "replace") for text in texts]
     num = max(len(ids), len(names))
     return set(
@@ -175,7 +175,7 @@ def _boxes(features: _Features) -> np.ndarray:
 def _categories(
     features: _Features, num: int, category_ids: Mapping[str, int] | None
 ) -> list[int]:
-    if labels := _numbers(features, _LABEL):
+    if labels := _whole_numbers(features, _LABEL):
         return _aligned(labels, _LABEL, [0] * num)
     texts = _aligned(_texts(features, _NAME), _NAME, [b""] * num)
     names = [text.decode("utf-8", "replace") for text in texts]
@@ -208,7 +208,7 @@ def _id_features(ids: Sequence[AnnotationId | None]) -> dict[str, tf_example.Fea
 
 def _annotation_ids(features: _Features, num: int) -> list[AnnotationId | None]:
     numbers = _aligned(
-        _numbers(features, _ANNOTATION_ID), _ANNOTATION_ID, [_NO_ID] * num
+        _whole_numbers(features, _ANNOTATION_ID), _ANNOTATION_ID, [_NO_ID] * num
     )
     texts = _aligned(
         _texts(features, _ANNOTATION_ID_TEXT), _ANNOTATION_ID_TEXT, [b""] * num
@@ -218,7 +218,7 @@ def _annotation_ids(features: _Features, num: int) -> list[AnnotationId | None]:
         if text:
             ids.append(id_from_text(text.decode("utf-8", "replace")))
         else:
-            ids.append(None if number == _NO_ID else int(number))
+            ids.append(None if number == _NO_ID else number)
     return ids
 
 
@@ -284,6 +284,13 @@ def _numbers(features: _Features, key: str) -> list[Any]:
     if len(values):
         raise DataError(f"'{key}' holds bytes where numbers belong")
     return []
+
+
+def _whole_numbers(features: _Features, key: str) -> list[int]:
+    values = features.get(key, ())
+    if isinstance(values, np.ndarray) and values.dtype.kind == "f" and len(values):
+        raise DataError(f"'{key}' holds fractions where whole numbers belong")
+    return _numbers(features, key)
 
 
 def _texts(features: _Features, key: str) -> list[bytes]:
