@@ -57,7 +57,7 @@ class Kind:
                 manifest is damaged.
         """
         path = Path(folder) / MANIFEST
-        if not path.is_file():
+        if not os.path.isfile(path):
             raise DataError(
                 unfinished(folder)
                 or f"{folder}: no {MANIFEST}, so this is no directory of {self.name}"
@@ -148,7 +148,7 @@ def is_file_name(name: str) -> bool:
 
 def unfinished(folder: str) -> str | None:
     """Says of a directory without a manifest that its job has not finished, if that is so."""
-    if not (Path(folder) / JOB).is_file():
+    if not os.path.isfile(Path(folder) / JOB):
         return None
     return (
         f"{folder}: no {MANIFEST}, so the job that writes this directory has not finished; the "

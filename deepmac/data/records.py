@@ -148,7 +148,8 @@ def stored_categories(data: bytes) -> set[tuple[int | None, str]]:
         DataError: not a tf.Example, or as many ids as names are not there.
     """
     features = tf_example.decode(data)
-    ids, texts = _whole_numbers(features, _LABEL), _texts(features, _NAME)
+    ids: list[int | None] = [*_whole_numbers(features, _LABEL)]
+    texts = _texts(features, _NAME)
     names = [text.decode("utf-8", "replace") for text in texts]
     num = max(len(ids), len(names))
     return set(

@@ -3,6 +3,7 @@
 import collections
 import dataclasses
 import gzip
+import os
 import zlib
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -66,7 +67,7 @@ def verify(
     require_local(path)
     root = Path(path)
     result = Verification()
-    if not (root / JOB).is_file():
+    if not os.path.isfile(root / JOB):
         _verify_foreign(path, result, on_file)
         return result
     job = _read_json(root / JOB)
@@ -90,7 +91,7 @@ def verify(
         on_file(name)
         for problem in _problems(root / name, record, result, seen):
             result.findings.append(Finding(problem, unit))
-    if not (root / MANIFEST).is_file():
+    if not os.path.isfile(root / MANIFEST):
         result.findings.append(Finding(f"no {MANIFEST}: the job has not finished"))
     elif not result.findings:
         _verify_manifest(root, job, result)

@@ -9,6 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from small_dataset import encode, picture
 
+from deepmac.checkpoint.locate import locate
 from deepmac.config.load import load_config
 from deepmac.data import tf_example
 from deepmac.data.directory import open_records
@@ -20,12 +21,21 @@ from deepmac.data.mask_png import decode_mask_png, encode_mask_png
 from deepmac.data.predictions import open_predictions
 from deepmac.data.records import decode_example, encode_example
 from deepmac.data.tfrecord import frame
-from deepmac.errors import ConfigError, DataError
+from deepmac.data.verify import verify
+from deepmac.errors import (
+    CheckpointError,
+    ConfigError,
+    DataError,
+    DeepmacError,
+    OptionError,
+)
 from deepmac.evaluation.ground_truth import read_scope
 from deepmac.evaluation.parameters import Parameters
 from deepmac.evaluation.segmentations import check_segmentations
 from deepmac.instances import Example
 from deepmac.masks import MOST_PIXELS, rle_area, rle_from_segmentation, rle_runs
+from pipelines.preflight import check_output
+from pipelines.shards import shard_names
 
 # Masks.
 
@@ -292,3 +302,38 @@ def test_a_path_does_not_lead_out_of_the_directory_of_images(tmp_path, pattern):
     for name in ("../b.jpg", "x/../../b.jpg", str(tmp_path / "b.jpg")):
         with pytest.raises(DataError, match=r"leads out|no file that matches"):
             source.read(name)
+
+
+LONG = "a" * 5000
+
+
+@pytest.mark.parametrize(
+    "read",
+    [open_records, open_predictions, verify, check_output, locate],
+    ids=lambda f: f.__name__,
+)
+def test_a_name_too_long_for_the_file_system_is_one_line(read):
+    with pytest.raises(DeepmacError) as caught:
+        read(LONG)
+    assert len(str(caught.value).splitlines()) == 1
+
+
+@pytest.mark.parametrize("named", [".", "{folder}", "{folder}/"])
+def test_a_checkpoint_file_that_names_its_own_directory_is_one_line(tmp_path, named):
+    text = f'model_checkpoint_path: "{named.format(folder=tmp_path)}"\n'
+    (tmp_path / "checkpoint").write_text(text)
+    with pytest.raises(
+        CheckpointError, match="which is a directory|no such checkpoint"
+    ):
+        locate(tmp_path)
+
+
+@pytest.mark.parametrize("name", ["a\nb", "\udcff", "", ".a", "a/b"])
+def test_shards_have_plain_names(name):
+    with pytest.raises(OptionError, match="--name must be a plain file name"):
+        shard_names(name, 3)
+
+
+def test_a_limit_of_predictions_beyond_32_bits_is_refused():
+    with pytest.raises(OptionError, match=r"less than 2\*\*31"):
+        Parameters(max_dets=(1, 10**22))
