@@ -37,6 +37,16 @@ def png(height: int, width: int, colour: int = 2) -> bytes:
     return b"\x89PNG\r\n\x1a\n" + b"".join(parts)
 
 
+def forbidden(path: Path) -> None:
+    path.write_bytes(png(HEIGHT, WIDTH))
+    path.chmod(0)
+    if os.access(
+        path, os.R_OK
+    ):  # nothing is forbidden to root but what the kernel keeps back
+        path.unlink()
+        path.symlink_to("/proc/self/mem")
+
+
 RGB = picture(0)
 FRAMES = {"save_all": True, "append_images": [RGB.rotate(90)]}
 TURNED = Image.Exif()
@@ -64,6 +74,7 @@ BAD = {  # file name: what is there, reason, words of the message
     "loop.png": (lambda path: path.symlink_to(path.name), "image_unreadable", "Too many levels of symbolic links"),
     "folder.png": (Path.mkdir, "image_unreadable", "folder.png: Is a directory"),
     "good 0.jpg/a.png": (None, "image_unreadable", "good 0.jpg/a.png: Not a directory"),
+    "secret.png": (forbidden, "image_unreadable", "secret.png: "),
     "dangling.png": (lambda path: path.symlink_to("nowhere"), "image_missing", "dangling.png: no such file"),
     "sub/none.png": (None, "image_missing", "sub/none.png: no such file"),
     "line\nend\x1b.png": (None, "image_missing", "line\\nend\\x1b.png: no such file"),

@@ -81,7 +81,7 @@ def test_a_run_of_more_characters_than_pycocotools_reads_is_refused():
 def test_a_polygon_that_runs_to_and_fro_is_refused():
     """Each of its corners was near enough; the walk along it took gigabytes."""
     zigzag = [v for n in range(50) for v in (9e5 * (n % 2), n)]
-    refused_by_both([zigzag], 100, 100, "an outline of 4.5e[+]07 pixels")
+    refused_by_both([zigzag], 100, 100, r"an outline of 4.5e[+]07 pixels")
 
 
 @pytest.mark.parametrize("counts", [["9"], [4.5, 4.5], [True] * 9, [None, 9]])
@@ -323,7 +323,7 @@ def test_a_checkpoint_file_that_names_its_own_directory_is_one_line(tmp_path, na
     text = f'model_checkpoint_path: "{named.format(folder=tmp_path)}"\n'
     (tmp_path / "checkpoint").write_text(text)
     with pytest.raises(
-        CheckpointError, match="which is a directory|no such checkpoint"
+        CheckpointError, match=r"which is a directory|no such checkpoint"
     ):
         locate(tmp_path)
 

@@ -27,7 +27,7 @@ def main() -> int:
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--engines", help="with commas; all that are installed")
     parser.add_argument(
-        "--keep", type=Path, default=Path("fuzzing"), help="where findings go"
+        "--keep", type=Path, default=Path("fuzz-findings"), help="where findings go"
     )
     parser.add_argument("--replay", type=Path, help="run one input, show its traceback")
     parser.add_argument(

@@ -1,5 +1,6 @@
 """TFRecord files, the messages in them, and the directories around them."""
 
+import contextlib
 import gzip
 import io
 import json
@@ -110,15 +111,11 @@ class Records(Target):
             f"--annotations={source / 'annotations.json'}",
             f"--images={source / 'images'}",
         ]
-        several = ["--max_failed_fraction=1", "--num_shards=2"]
-        assert (
-            build_dataset.main(
-                [*read, f"--out={folder / 'records'}", "--split=all", *several]
-            )
-            == 0
-        )
-        more = ["--model=box", "--unit_images=4", "--max_failed_fraction=1"]
-        assert infer.main([*read, f"--out={folder / 'predictions'}", *more]) == 0
+        build = [f"--out={folder / 'records'}", "--split=all", "--num_shards=2"]
+        label = [f"--out={folder / 'predictions'}", "--model=box", "--unit_images=4"]
+        with contextlib.redirect_stdout(None):
+            for main, more in ((build_dataset.main, build), (infer.main, label)):
+                assert main([*read, *more, "--max_failed_fraction=1"]) == 0
 
     def __init__(self, folder: Path):
         super().__init__(folder)
