@@ -2,12 +2,13 @@
 PYTHON ?= python3
 BIN := .venv/bin
 
-.PHONY: help venv quickstart test test-fast lint format clean
+.PHONY: help venv quickstart test test-fast fuzz lint format clean
 
 help:
 	@echo "make quickstart   set up and run the main job on generated data"
 	@echo "make test         set up and run every test"
 	@echo "make test-fast    the same without the tests marked slow"
+	@echo "make fuzz         look for inputs that break something, an hour of CPU time"
 	@echo "make lint         ruff and pyright"
 	@echo "make venv         only set up .venv"
 
@@ -28,6 +29,13 @@ test: venv
 
 test-fast: venv
 	$(BIN)/python -m pytest -m "not slow"
+
+TARGETS ?= config coco rle records checkpoints images
+MINUTES ?= 10
+SEED ?= 0
+
+fuzz: venv
+	PYTHONPATH=tests/support TF_CPP_MIN_LOG_LEVEL=3 $(BIN)/python -m fuzzing $(TARGETS) --minutes $(MINUTES) --seed $(SEED)
 
 lint: venv
 	$(BIN)/ruff check .

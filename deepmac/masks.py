@@ -1,5 +1,6 @@
 """Masks as run lengths and as pixels. Run lengths are COCO's: column-major, zeros first."""
 
+import contextlib
 from collections.abc import Sequence
 from typing import Any
 
@@ -16,6 +17,13 @@ coco_mask: Any = pycocotools.mask
 FARTHEST_POINT = 1e6
 """Of a polygon, in pixels. Rasterising walks every edge pixel by pixel, also outside the image: a
 wild coordinate would take all memory."""
+
+LONGEST_OUTLINE = 4e6
+"""Of a polygon, in pixels: what that walk may take together."""
+
+MOST_PIXELS = 2**29 - 1
+"""Of an image with masks: pycocotools writes a run into at most six characters of five bits, the
+sign among them, and does not look whether that is enough."""
 
 
 def encode_rle(mask: np.ndarray) -> RLE:
@@ -43,8 +51,11 @@ def rle_from_segmentation(segmentation: Any, height: int, width: int) -> RLE:
         height, width: size of the image in pixels.
 
     Raises:
-        DataError: the value has none of these forms, is empty, or its size is not the image's.
+        DataError: the value has none of these forms, is empty, or its size is not the image's; or
+            the image has more than `MOST_PIXELS`.
     """
+    if height * width > MOST_PIXELS:
+        raise DataError(too_many_pixels(height, width))
     if isinstance(segmentation, list):
         return _rle_from_polygons(segmentation, height, width)
     if not (
@@ -70,7 +81,15 @@ def rle_from_segmentation(segmentation: Any, height: int, width: int) -> RLE:
         raise DataError(f"RLE counts are neither numbers nor text, but {short(counts)}")
     rle: RLE = {"size": [height, width], "counts": counts}
     check_rle(rle)
-    return rle
+    return _without_empty_runs(rle)
+
+
+def too_many_pixels(height: int, width: int) -> str:
+    """Says that run lengths do not reach over an image."""
+    return (
+        f"an image of {height} x {width} pixels has more than {MOST_PIXELS}, which run lengths "
+        f"do not reach over"
+    )
 
 
 def check_rle(rle: RLE) -> None:
@@ -118,8 +137,8 @@ def runs_of(counts: Sequence[bytes]) -> tuple[np.ndarray, np.ndarray]:
         raise DataError("RLE counts are cut off")
     last = np.flatnonzero(bits < 32)  # [R], index of the last character of each run
     lengths = np.diff(last, prepend=-1)
-    if lengths.max() > 8:
-        raise DataError("RLE counts hold a run of more than 40 bits")
+    if lengths.max() > 6:  # of which pycocotools would make another number
+        raise DataError("RLE counts hold a run of more than 30 bits")
     # The last character carries the sign; most runs have no other.
     top = bits[last].astype(np.int64)
     runs = (top & 15) - (top & 16)
@@ -164,33 +183,68 @@ def _rle_from_polygons(polygons: Sequence[Any], height: int, width: int) -> RLE:
             raise DataError(
                 f"polygon {index} needs an even count of at least 6 numbers, got {short(polygon)}"
             )
-        try:
-            largest = np.abs(np.asarray(polygon, np.float64)).max()
-        except (TypeError, ValueError, OverflowError):
-            largest = np.nan
+        largest = np.nan
+        if {type(v) for v in polygon} <= {int, float}:
+            with contextlib.suppress(OverflowError):
+                largest = np.abs(np.asarray(polygon, np.float64)).max()
         if not np.isfinite(largest):
             raise DataError(
                 f"polygon {index} holds something that is not a finite number"
             )
         if largest > FARTHEST_POINT:
             raise DataError(f"polygon {index} has a point {largest:.3g} pixels away")
+        if (length := outline_length(polygon, largest)) > LONGEST_OUTLINE:
+            raise DataError(f"polygon {index} has an outline of {length:.3g} pixels")
     return coco_mask.merge(coco_mask.frPyObjects(list(polygons), height, width))
 
 
+def outline_length(polygon: Sequence[float], largest: float) -> float:
+    """Pixels that rasterising a polygon walks over, or more where that is little.
+
+    Args:
+        polygon: x0, y0, x1, y1, ..., finite.
+        largest: absolute value in it.
+    """
+    if (bound := largest * len(polygon)) <= LONGEST_OUTLINE:
+        return bound
+    points = np.asarray(polygon, np.float64).reshape(-1, 2)
+    return float(np.abs(points - np.roll(points, 1, axis=0)).max(axis=1).sum())
+
+
 def _rle_from_counts(counts: list[Any], height: int, width: int) -> RLE:
-    try:
-        runs = np.asarray(counts, np.int64)
-    except (TypeError, ValueError, OverflowError):
-        raise DataError(f"RLE counts are not whole numbers: {short(counts)}") from None
-    if runs.ndim != 1:
+    if not {type(c) for c in counts} <= {int}:
         raise DataError(f"RLE counts are not whole numbers: {short(counts)}")
-    if (runs < 0).any():
+    if min(counts, default=0) < 0:
         raise DataError(f"RLE counts hold a negative number: {short(counts)}")
-    if runs.sum() != height * width:
+    if (total := sum(counts)) != height * width:
         raise DataError(
-            f"RLE counts add up to {int(runs.sum())} pixels, image has {height} x {width} = "
+            f"RLE counts add up to {short(total)} pixels, image has {height} x {width} = "
             f"{height * width}"
         )
+    return _without_empty_runs(_compressed(counts, height, width))
+
+
+def _compressed(counts: list[int], height: int, width: int) -> RLE:
     return coco_mask.frPyObjects(
         {"size": [height, width], "counts": counts}, height, width
     )
+
+
+def _without_empty_runs(rle: RLE) -> RLE:
+    """The same mask in the form that `encode_rle` gives it.
+
+    Only the first run may be of length zero there. pycocotools takes other empty runs, and finds
+    wrong boxes and overlaps for such masks.
+    """
+    runs = rle_runs(rle["counts"])
+    empty = np.flatnonzero(runs[1:] == 0)
+    if not empty.size:
+        return rle
+    ends = np.cumsum(runs)
+    # What an empty run keeps apart is one: both of its ends go.
+    is_value = np.arange(len(runs)) % 2 == 1
+    kept = runs > 0
+    ends, is_value = ends[kept], is_value[kept]
+    last = np.append(is_value[1:] != is_value[:-1], True)  # of runs of one value
+    lengths = np.diff(ends[last], prepend=0).tolist()
+    return _compressed([0] * bool(is_value[0]) + lengths, *rle["size"])

@@ -21,3 +21,8 @@ def short(value: object) -> str:
     except RecursionError:
         return "a value nested too deeply to be shown"
     return text if len(text) <= 60 else text[:57] + "..."
+
+
+def one_line(text: str) -> str:
+    """Text as it is where that can be shown in a sentence, otherwise as `short` has it."""
+    return text if text.isprintable() else short(text)

@@ -296,6 +296,8 @@ def _check_numbers(options: Options) -> None:
         value = getattr(options, name)
         if value is not None and value < 1:
             problems.add(f"--{name} must be positive, got {value}")
+        elif value is not None and value >= 2**63:
+            problems.add(f"--{name} must be less than 2**63, got {value}")
     problems.raise_any()
 
 

@@ -69,6 +69,10 @@ def check_output(path: str) -> None:
     """Raises DataError unless a directory can be written to, or made. Makes nothing."""
     require_local(path)
     place = Path(path).absolute()
+    try:
+        place.is_dir()
+    except OSError as e:  # such as a name too long for the file system
+        raise DataError(f"{path}: cannot be the output directory: {e.strerror}") from e
     while not place.exists():
         place = place.parent
     if not place.is_dir():

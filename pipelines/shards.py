@@ -6,6 +6,7 @@ import io
 from deepmac.data.tfrecord import frame
 from deepmac.errors import OptionError
 from deepmac.instances import ImageId
+from deepmac.text import one_line
 
 MAX_SHARDS = 99_999
 
@@ -16,8 +17,8 @@ def shard_names(name: str, num_shards: int) -> list[str]:
     Raises:
         OptionError: the name is no file name, or the number is out of range.
     """
-    if not name or "/" in name or name.startswith("."):
-        raise OptionError(f"--name must be a plain file name, not '{name}'")
+    if not name.isprintable() or "/" in name or name[:1] in ("", "."):
+        raise OptionError(f"--name must be a plain file name, not '{one_line(name)}'")
     if not 1 <= num_shards <= MAX_SHARDS:
         raise OptionError(f"--num_shards must be in 1..{MAX_SHARDS}, got {num_shards}")
     return [f"{name}-{index:05}-of-{num_shards:05}" for index in range(num_shards)]

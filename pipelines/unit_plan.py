@@ -7,6 +7,8 @@ import json
 from collections.abc import Callable, Mapping
 from typing import Any
 
+from deepmac.data.json_shape import misfit
+from deepmac.data.manifest import COMMIT_SHAPE
 from deepmac.errors import OptionError, one_of
 from pipelines.json_lines import dump_document, dump_line, load_line
 from pipelines.storage import LocalOutput
@@ -15,6 +17,9 @@ from pipelines.unit_files import COMMITS, JOB, PLAN, commit_name, plan_name, rea
 SETTLED = "settled"
 """In a plan's context: what planning had to decide and what decides the bytes as well. Work done
 under another decision is done again."""
+
+_HEADER_SHAPE = {"job": str, "version": str, "options": dict, "inputs": dict}
+_PLAN_SHAPE = {"num_items": {str: int}, "context": dict}
 
 
 class PlanWriter:
@@ -95,10 +100,14 @@ def plan_or_resume(
             f"{output.root} holds {one_of(others, limit=3)} and no earlier {header.job}; name "
             f"another --out"
         )
+    if stored is not None and (wrong := _damage(stored)):
+        raise OptionError(
+            f"{output.root / JOB}: damaged, {wrong}; use another --out, or delete that one"
+        )
     if stored is not None and ("plan" in stored or output.sizes(COMMITS)):
         _check_same_job(output, stored, header)
     if stored is not None and stored == header.as_json() | {"plan": stored.get("plan")}:
-        planned = Plan(**stored["plan"])
+        planned = Plan(stored["plan"]["num_items"], stored["plan"]["context"])
         spilled = (output.root / PLAN).is_dir()
         if spilled or not pending_units(output, planned, header.digest(planned)):
             return planned
@@ -112,6 +121,13 @@ def plan_or_resume(
     whole = header.as_json() | {"plan": dataclasses.asdict(planned)}
     output.write(JOB, dump_document(whole))
     return planned
+
+
+def _damage(stored: Any) -> str | None:
+    """What is wrong with the contents of job.json, in words."""
+    if wrong := misfit(stored, _HEADER_SHAPE):
+        return wrong
+    return misfit(stored["plan"], _PLAN_SHAPE, "plan") if "plan" in stored else None
 
 
 def _check_same_job(output: LocalOutput, stored: dict, header: Header) -> None:
@@ -150,8 +166,8 @@ def pending_units(output: LocalOutput, planned: Plan, digest: str) -> list[str]:
     return pending
 
 
-def _fits(record: dict | None, digest: str, data_sizes: Mapping[str, int]) -> bool:
-    if record is None or record.get("fingerprint") != digest:
+def _fits(record: Any, digest: str, data_sizes: Mapping[str, int]) -> bool:
+    if misfit(record, COMMIT_SHAPE) or record["fingerprint"] != digest:
         return False
     data = record["data"]
     return data_sizes.get(data["name"]) == data["bytes"]

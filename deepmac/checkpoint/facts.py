@@ -54,6 +54,7 @@ def infer_settings(shapes: Shapes) -> dict[str, Any]:
         Values by path (`model.center_net.num_classes`), for what can be told. A network that no
         field value names is described in words instead.
     """
+    shapes = _plausible(shapes)
     settings: dict[str, Any] = {}
     backbone = infer_hourglass(shapes, BACKBONE)
     if backbone is not None:
@@ -83,7 +84,8 @@ def configured(config: PipelineConfig, path: str) -> Any:
 
 def infer_embedding_kernel(shapes: Shapes) -> tuple[int, int] | None:
     """(height, width) of the first kernel of the embedding heads; None without such heads."""
-    kernel = shapes.get(HEADS + "PIXEL_EMBEDDING/0/layer_with_weights-0/kernel")
+    name = HEADS + "PIXEL_EMBEDDING/0/layer_with_weights-0/kernel"
+    kernel = _plausible(shapes).get(name)
     return None if kernel is None else (kernel[0], kernel[1])
 
 
@@ -125,6 +127,16 @@ def _hourglass(shapes: Shapes, prefix: str, stem: str) -> HourglassSpec:
         downsample=all(strided),
         shortcut=_length(shapes, f"{prefix}hourglass_network/0/encoder_block1/") > 0,
     )
+
+
+def _plausible(shapes: Shapes) -> Shapes:
+    """The shapes that a layer's kernel or bias can have: of others nothing can be told."""
+    ranks = {"kernel": (2, 4), "bias": (1,)}
+    return {
+        name: shape
+        for name, shape in shapes.items()
+        if len(shape) in ranks.get(name.split("/")[-1], (len(shape),))
+    }
 
 
 def _length(shapes: Shapes, prefix: str) -> int:

@@ -50,13 +50,14 @@ def locate(path: str | os.PathLike[str]) -> Location:
             f"{path}: weights are read from local disk only; copy the files there first"
         )
     given = Path(path)
-    if given.is_dir():
+    # Unlike Path's own, these questions have an answer for names too long for the file system.
+    if os.path.isdir(path):
         return _in_directory(given)
     prefix = _without_suffix(path)
-    if Path(prefix + ".index").is_file():
+    if os.path.isfile(prefix + ".index"):
         _check_shards(prefix)
         return Location("reference", prefix)
-    if given.is_file():
+    if os.path.isfile(path):
         return _file(given)
     raise CheckpointError(f"{path}: no such checkpoint{_near(Path(prefix))}")
 
@@ -70,7 +71,10 @@ def _in_directory(folder: Path) -> Location:
     if exported.is_dir():
         return _in_directory(exported)
     if exported.is_file():
-        return locate(_latest(exported))
+        named = _latest(exported)
+        if os.path.isdir(named):
+            raise CheckpointError(f"{exported}: names {named}, which is a directory")
+        return locate(named)
     prefixes = sorted(p.with_suffix("") for p in folder.glob("*.index"))
     if len(prefixes) == 1:
         return locate(prefixes[0])
@@ -126,7 +130,7 @@ def _latest(state: Path) -> Path:
         raise CheckpointError(f"{state}: names no model_checkpoint_path")
     # An absolute path is of the machine that wrote it; the files lie beside this one.
     there, here = Path(match[1]), state.parent / Path(match[1]).name
-    if there.is_absolute() and not here.with_name(here.name + ".index").is_file():
+    if there.is_absolute() and not os.path.isfile(f"{here}.index"):
         return there
     return here
 
@@ -184,7 +188,7 @@ def _file(path: Path) -> Location:
 
 
 def _near(prefix: Path) -> str:
-    if not prefix.parent.is_dir():
+    if not os.path.isdir(prefix.parent):
         return f": the directory {prefix.parent} does not exist"
     known = sorted(p.name.removesuffix(".index") for p in prefix.parent.glob("*.index"))
     known += sorted(p.name for p in prefix.parent.glob("*.weights.h5"))

@@ -21,6 +21,7 @@ import numpy as np
 import deepmac
 from deepmac.checkpoint.names import reference_name
 from deepmac.checkpoint.reader import Stored
+from deepmac.data.json_shape import misfit
 from deepmac.errors import CheckpointError
 from deepmac.model.variables import named_variables
 
@@ -30,6 +31,10 @@ if TYPE_CHECKING:
 SUFFIX = ".weights.h5"
 _INDEX = "deepmac_index"  # a dataset: attributes are limited to 64 KiB
 _FORMAT = 1
+_HEAD_SHAPE = {"format": int, "version": str}
+_INDEX_SHAPE = {
+    "variables": {str: {"dataset": str, "shape": [int], "dtype": str, "crc32": int}}
+}
 
 
 def save_weights(model: "keras.Model", path: str) -> None:
@@ -113,11 +118,15 @@ class NativeWeights:
         with _damage_told(path):
             self._file: Any = h5py.File(path, "r")
             index = self._read_index()
+        if wrong := misfit(index, _HEAD_SHAPE):
+            raise CheckpointError(f"{path}: damaged, of its index {wrong}")
         if index["format"] > _FORMAT:
             raise CheckpointError(
                 f"{path}: written by deepmac {index['version']} in format {index['format']}; "
                 f"this is deepmac {deepmac.__version__}, which reads up to format {_FORMAT}"
             )
+        if wrong := misfit(index, _INDEX_SHAPE):
+            raise CheckpointError(f"{path}: damaged, of its index {wrong}")
         self.version: str = index["version"]
         self.variables: dict[str, Stored] = {}
         self._crc32: dict[str, int] = {}

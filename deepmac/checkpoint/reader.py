@@ -8,13 +8,17 @@ Keras adds short ones that number the variables of a layer.
 
 import collections
 import dataclasses
+import glob
+import math
 import os
 import re
 from collections.abc import Iterable, Iterator
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from deepmac.checkpoint.index import check_index
 from deepmac.errors import CheckpointError, one_of
 
 GRAPH_KEY = "_CHECKPOINTABLE_OBJECT_GRAPH"
@@ -73,10 +77,10 @@ class ReferenceCheckpoint:
         """
         self.path = path
         self.is_saved_model = is_saved_model
-        prefix = os.path.join(path, "variables", "variables")
-        self._reader = _open(prefix if is_saved_model else path)
-        shapes = self._reader.get_variable_to_shape_map()
-        dtypes = self._reader.get_variable_to_dtype_map()
+        in_saved_model = os.path.join(path, "variables", "variables")
+        prefix = in_saved_model if is_saved_model else path
+        self._reader, shapes, dtypes = _open(prefix)
+        self._num_bytes = sum(f.stat().st_size for f in _data_files(prefix))
         keys = [key for key in shapes if key.endswith(VALUE_SUFFIX)]
         if not keys:
             raise CheckpointError(_about_names(path, shapes, is_saved_model))
@@ -114,10 +118,13 @@ class ReferenceCheckpoint:
         Raises:
             CheckpointError: the data file is cut off or damaged there.
         """
-        return self._tensor(self.variables[name].key)
+        stored = self.variables[name]
+        return self._tensor(stored.key, math.prod(stored.shape))
 
-    def _tensor(self, key: str) -> Any:
+    def _tensor(self, key: str, num_bytes: int = 0) -> Any:
         try:
+            if num_bytes > self._num_bytes:  # TensorFlow would ask for that much memory
+                raise ValueError(f"it has less than {num_bytes} bytes")
             return self._reader.get_tensor(key)
         except Exception as e:  # TensorFlow raises RuntimeError, ValueError, OpError
             raise CheckpointError(
@@ -137,6 +144,11 @@ class ReferenceCheckpoint:
             raise CheckpointError(
                 f"{self.path}: its object graph is damaged ({_first_line(e)})"
             ) from None
+
+
+def _data_files(path: str) -> Iterator[Path]:
+    prefix = Path(path)
+    return prefix.parent.glob(glob.escape(prefix.name) + ".data-*-of-*")
 
 
 def _walk(nodes: Any) -> Iterator[tuple[str, str]]:
@@ -206,11 +218,19 @@ def import_tensorflow(path: str, doing: str) -> Any:
     return tf
 
 
-def _open(path: str) -> Any:
+def _open(path: str) -> tuple[Any, dict[str, list[int]], dict[str, Any]]:
+    """TensorFlow's reader, and the shape and the dtype of each key."""
     tf = import_tensorflow(path, "reading")
+    check_index(path)
     try:
-        return tf.train.load_checkpoint(path)
-    except (tf.errors.OpError, ValueError, RuntimeError) as e:
+        reader = tf.train.load_checkpoint(path)
+        return (
+            reader,
+            reader.get_variable_to_shape_map(),
+            reader.get_variable_to_dtype_map(),
+        )
+    # Its errors come as whatever Python has for their code: IndexError, UnicodeDecodeError, ...
+    except Exception as e:
         raise CheckpointError(
             f"{path}.index: damaged, or not the index of a checkpoint ({_first_line(e)})"
         ) from None

@@ -64,7 +64,7 @@ class Document(Generic[M]):
         place = f"--set {' '.join(assignment.splitlines())}"
         path, equals, value = assignment.partition("=")
         path = path.strip()
-        if not (path and equals):
+        if not (path and equals and path.isprintable()):
             raise ConfigError(f"{place}: must be path.to.field=value")
         try:
             *parents, last = path.split(".")

@@ -84,7 +84,7 @@ def open_records(
         DataError: nothing is there, the directory is incomplete, or holds something else.
     """
     require_local(path)
-    if (Path(path) / MANIFEST).is_file():
+    if os.path.isfile(os.path.join(path, MANIFEST)):
         return _with_manifest(path, RECORDS.read(path))
     if problem := unfinished(path):
         raise DataError(problem)
@@ -122,7 +122,7 @@ def _with_manifest(path: str, manifest: dict[str, Any]) -> RecordDirectory:
         for shard in manifest[RECORDS.files]
     )
     for shard in shards:
-        if not shard.path.is_file():
+        if not os.path.isfile(shard.path):
             raise DataError(
                 f"{shard.path} is missing; run the same build command again"
             )

@@ -10,6 +10,7 @@ from deepmac.data.directory import RecordDirectory, open_records
 from deepmac.data.records import stored_categories
 from deepmac.data.tfrecord import read_frames
 from deepmac.errors import DataError, OptionError, did_you_mean, one_of
+from deepmac.text import one_line
 
 # Looked at: the first records with objects of the first shards.
 _SHARDS, _RECORDS = 8, 16
@@ -48,7 +49,7 @@ def open_with_categories(path: str, label_map: str | None = None) -> RecordDirec
         unknown = sorted({name for number, name in stored if number is None})
         if unknown:
             raise DataError(
-                f"{path}: the records hold category names ({one_of(unknown)}) but no ids, and not "
+                f"{path}: the records hold category names ({one_of(map(one_line, unknown))}) but no ids, and not "
                 f"all of them are COCO's; give a label map with --label_map"
             )
         categories = ()
@@ -82,7 +83,7 @@ def _check(
     for number, name in sorted(stored, key=str):
         if number is None and name not in names:
             raise DataError(
-                f"{label_map}: has no category '{name}', which the records {path} have"
+                f"{label_map}: has no category '{one_line(name)}', which the records {path} have"
                 f"{did_you_mean(name, names)}"
             )
         if number is not None and number not in ids:

@@ -59,11 +59,20 @@ def read_header(encoded: bytes) -> ImageHeader:
         raise Unusable("image_malformed", "the header is damaged or cut off") from None
     if not encoded:
         raise Unusable("image_empty", "the file is empty")
-    names = (n for start, n in _SIGNATURES.items() if encoded.startswith(start))
-    kind = next(names, None)
+    kind = _kind(encoded)
     raise Unusable(
         "image_unsupported", f"neither JPEG nor PNG{f', but {kind}' if kind else ''}"
     )
+
+
+def _kind(encoded: bytes) -> str | None:
+    """What else a file is, as far as its first bytes tell."""
+    if encoded[4:8] == b"ftyp":
+        return "HEIF, AVIF or a film"
+    if encoded[:64].lstrip(b"\xef\xbb\xbf \t\r\n").startswith(b"<"):
+        return "HTML or XML, such as the answer of a server that has no such image"
+    names = (n for start, n in _SIGNATURES.items() if encoded.startswith(start))
+    return next(names, None)
 
 
 def _png(encoded: bytes) -> ImageHeader:

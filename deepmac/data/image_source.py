@@ -2,6 +2,7 @@
 
 import glob
 import os
+import stat
 from collections.abc import Sequence
 
 from deepmac.data.failures import Unusable
@@ -47,11 +48,15 @@ class ImageSource:
         """The bytes of an image file, of the first of its names under which there is one.
 
         Raises:
-            Unusable: it is missing, in several places, or cannot be read.
+            Unusable: it is missing, in several places, outside the directory, or cannot be read.
         """
         name = " or ".join(map(printable, names))
         path = self._find(names, name)
         try:
+            kind = os.stat(path).st_mode
+            if not (stat.S_ISREG(kind) or stat.S_ISDIR(kind)):
+                # A pipe would be waited for, and a device read, without end.
+                raise Unusable("image_unreadable", f"{name}: not a regular file")
             with open(path, "rb") as file:
                 return file.read()
         except FileNotFoundError:
@@ -61,6 +66,11 @@ class ImageSource:
             raise Unusable("image_unreadable", f"{name}: {reason}") from e
 
     def _find(self, names: Sequence[str], shown: str) -> str:
+        if self._folders and not self._files and any(map(_leads_out, names)):
+            # Annotation files come from anywhere; what they name should not.
+            raise Unusable(
+                "file_name_malformed", f"{shown}: leads out of the directory of images"
+            )
         if len(names) == 1 and len(self._folders) == 1 and not self._files:
             return os.path.join(self._folders[0], names[0])  # opening it will tell
         for name in names:
@@ -76,6 +86,11 @@ class ImageSource:
             "no file that matches the pattern" if self._is_pattern else "no such file"
         )
         raise Unusable("image_missing", f"{shown}: {where}")
+
+
+def _leads_out(file_name: str) -> bool:
+    """Whether a relative path leaves where it starts, or the path is no relative one."""
+    return os.path.isabs(file_name) or os.path.normpath(file_name).startswith("..")
 
 
 def _last_parts(path: str) -> str:

@@ -9,7 +9,9 @@ from typing import Any
 
 import orjson
 
+from deepmac.data.json_shape import misfit
 from deepmac.errors import DataError
+from deepmac.text import short
 
 JOB = "job.json"  # which job this is, and its plan
 MANIFEST = "manifest.json"  # what the directory holds; there when it is complete
@@ -26,7 +28,7 @@ class Kind:
         command: that makes such directories.
         files: the manifest's list of data files.
         counts: what an entry of that list counts -> its name among the counts of the unit.
-        keys: what else the manifest must have.
+        keys: what else the manifest must have; see `deepmac.data.json_shape`.
     """
 
     name: str
@@ -34,7 +36,7 @@ class Kind:
     command: str
     files: str
     counts: Mapping[str, str]
-    keys: tuple[str, ...]
+    keys: Mapping[str, Any]
 
     def head(self) -> dict[str, Any]:
         """The beginning of a manifest."""
@@ -55,7 +57,7 @@ class Kind:
                 manifest is damaged.
         """
         path = Path(folder) / MANIFEST
-        if not path.is_file():
+        if not os.path.isfile(path):
             raise DataError(
                 unfinished(folder)
                 or f"{folder}: no {MANIFEST}, so this is no directory of {self.name}"
@@ -66,32 +68,32 @@ class Kind:
             raise DataError(f"{path}: not valid JSON: {e}") from None
         found = manifest.get("kind") if isinstance(manifest, dict) else None
         if found != self.name:
-            what = f"a directory of {found}" if found else "no manifest of ours"
+            is_other = isinstance(found, str) and found in [
+                k.name for k in OF_JOB.values()
+            ]
+            what = f"a directory of {found}" if is_other else "no manifest of ours"
             raise DataError(
                 f"{path}: this is {what}; {self.name} (`{self.command}`) are needed"
             )
         if manifest.get("schema") != self.schema:
             raise DataError(
-                f"{path}: schema {manifest.get('schema')}, this version reads {self.schema}"
+                f"{path}: schema {short(manifest.get('schema'))}, this version reads {self.schema}"
             )
-        if missing := self._missing(manifest):
+        if wrong := self._misfit(manifest):
             raise DataError(
-                f"{path}: damaged, {missing}; run the same `{self.command}` command again"
+                f"{path}: damaged, {wrong}; run the same `{self.command}` command again"
             )
         return manifest
 
-    def _missing(self, manifest: Mapping[str, Any]) -> str | None:
-        """What a manifest lacks, in words."""
-        for key in (self.files, *self.keys):
-            if key not in manifest:
-                return f"it has no '{key}'"
-        if not isinstance(manifest[self.files], list):
-            return f"its '{self.files}' is no list"
-        entry_keys = self.entry("", 0, "", {}).keys()
+    def _misfit(self, manifest: Any) -> str | None:
+        """What is wrong with a manifest, in words."""
+        numbers = dict.fromkeys(("bytes", *self.counts), int)
+        entry = {"name": str, "sha256": str, **numbers}
+        if wrong := misfit(manifest, {self.files: [entry], **self.keys}):
+            return wrong
         for position, entry in enumerate(manifest[self.files]):
-            for key in entry_keys:
-                if not isinstance(entry, dict) or key not in entry:
-                    return f"entry {position} of '{self.files}' has no '{key}'"
+            if not is_file_name(entry["name"]):
+                return f"{self.files}[{position}].name is {short(entry['name'])}, no file's name"
         return None
 
 
@@ -105,7 +107,12 @@ RECORDS = Kind(
         "instances": "instances_out",
         "masks": "masks_kept",
     },
-    keys=("split", "supervised_category_ids", "categories", "counts"),
+    keys={
+        "split": object,  # a text, or a list of names
+        "supervised_category_ids": [int],
+        "categories": [{"id": int, "name": str}],
+        "counts": {str: int},
+    },
 )
 PREDICTIONS = Kind(
     name="predictions",
@@ -113,15 +120,35 @@ PREDICTIONS = Kind(
     command="deepmac label",
     files="units",
     counts={"images": "images_out", "masks": "masks_out"},
-    keys=("counts",),
+    keys={"counts": {str: int}},
 )
+JOB_SHAPE = {
+    "job": str,
+    "version": str,
+    "options": dict,
+    "inputs": dict,
+    "plan": {"num_items": {str: int}, "context": {"categories": [(int, str)]}},
+}
+"""Of job.json, once its plan is made; see `deepmac.data.json_shape`."""
+COMMIT_SHAPE = {
+    "fingerprint": str,
+    "data": {"name": str, "bytes": int, "sha256": str},
+    "counts": {str: int},
+    "dead_letters": [{"stage": str, "reason": str}],
+}
+"""Of a commit record."""
 OF_JOB = {"build": RECORDS, "label": PREDICTIONS}
 """Name of a job, as in job.json -> the kind of directory it makes."""
 
 
+def is_file_name(name: str) -> bool:
+    """Whether a name is that of a file in the directory itself, and can be shown."""
+    return name.isprintable() and "/" not in name and name not in ("", ".", "..")
+
+
 def unfinished(folder: str) -> str | None:
     """Says of a directory without a manifest that its job has not finished, if that is so."""
-    if not (Path(folder) / JOB).is_file():
+    if not os.path.isfile(Path(folder) / JOB):
         return None
     return (
         f"{folder}: no {MANIFEST}, so the job that writes this directory has not finished; the "

@@ -5,6 +5,7 @@ import re
 
 from deepmac.errors import DataError
 
+_CONTROL = re.compile("[\\0-\x1f\x7f-\x9f\u2028\u2029]")  # line ends among them
 _SCHEME = re.compile(r"([a-zA-Z][a-zA-Z0-9+.-]*)://")
 
 
@@ -28,10 +29,12 @@ def require_local(path: str) -> str:
 
 
 def printable(path: str | bytes) -> str:
-    """A path as text that can be printed and stored, whatever bytes its name holds."""
+    """A path as one line of text that can be printed and stored, whatever its name holds."""
     if isinstance(path, str) and not can_name_a_file(path):
-        return path.encode("utf-8", "backslashreplace").decode()
-    return os.fsencode(path).decode("utf-8", "backslashreplace")
+        text = path.encode("utf-8", "backslashreplace").decode()
+    else:
+        text = os.fsencode(path).decode("utf-8", "backslashreplace")
+    return _CONTROL.sub(lambda c: c[0].encode("unicode_escape").decode(), text)
 
 
 def can_name_a_file(text: str) -> bool:

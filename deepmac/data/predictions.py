@@ -1,6 +1,7 @@
 """A directory of predictions: its manifest and the units in it."""
 
 import dataclasses
+import os
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -36,7 +37,7 @@ def open_predictions(path: str) -> PredictionDirectory:
     manifest = PREDICTIONS.read(path)
     for unit in manifest[PREDICTIONS.files]:
         file = folder / unit["name"]
-        size = file.stat().st_size if file.is_file() else None
+        size = file.stat().st_size if os.path.isfile(file) else None
         if size != unit["bytes"]:
             what = (
                 "is missing"

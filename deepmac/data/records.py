@@ -17,7 +17,8 @@ from deepmac.data.image_header import read_header
 from deepmac.data.mask_png import blank_mask_png, decode_mask_png, encode_mask_png
 from deepmac.errors import DataError, did_you_mean
 from deepmac.instances import RLE, AnnotationId, Example, ImageId, Instance
-from deepmac.masks import encode_rle
+from deepmac.masks import MOST_PIXELS, encode_rle, too_many_pixels
+from deepmac.text import one_line
 
 _HEIGHT, _WIDTH = "image/height", "image/width"
 _FILE_NAME, _SOURCE_ID = "image/filename", "image/source_id"
@@ -56,7 +57,7 @@ def encode_example(
         _HEIGHT: _integers([height]),
         _WIDTH: _integers([width]),
         _FILE_NAME: [example.file_name.encode("utf-8", "surrogateescape")],
-        _SOURCE_ID: [str(example.image_id).encode()],
+        _SOURCE_ID: [str(example.image_id).encode("utf-8", "surrogateescape")],
         _SHA256: [hashlib.sha256(encoded).hexdigest().encode()],
         _ENCODED: [encoded],
         _FORMAT: [read_header(encoded).format.encode()],
@@ -100,8 +101,8 @@ def decode_example(
     """
     features = tf_example.decode(data)
     encoded = _first(_texts(features, _ENCODED), b"")
-    height = int(_first(_numbers(features, _HEIGHT), 0))
-    width = int(_first(_numbers(features, _WIDTH), 0))
+    height = _first(_whole_numbers(features, _HEIGHT), 0)
+    width = _first(_whole_numbers(features, _WIDTH), 0)
     if height <= 0 or width <= 0:
         header = read_header(encoded)
         height, width = header.height, header.width
@@ -111,7 +112,7 @@ def decode_example(
     file_name = _first(_texts(features, _FILE_NAME), b"")
     categories = _categories(features, num, category_ids)
     areas = _aligned(_numbers(features, _AREA), _AREA, sizes.tolist())
-    crowds = _aligned(_numbers(features, _CROWD), _CROWD, [0] * num)
+    crowds = _aligned(_whole_numbers(features, _CROWD), _CROWD, [0] * num)
     ids = _annotation_ids(features, num)
     rles, weights = _masks(features, num, height, width, with_masks)
     return Example(
@@ -125,7 +126,7 @@ def decode_example(
         instances=tuple(
             Instance(
                 box=tuple(box),
-                category_id=int(categories[n]),
+                category_id=categories[n],
                 annotation_id=ids[n],
                 area=float(areas[n]),
                 is_crowd=bool(crowds[n]),
@@ -147,7 +148,8 @@ def stored_categories(data: bytes) -> set[tuple[int | None, str]]:
         DataError: not a tf.Example, or as many ids as names are not there.
     """
     features = tf_example.decode(data)
-    ids, texts = _numbers(features, _LABEL), _texts(features, _NAME)
+    ids: list[int | None] = [*_whole_numbers(features, _LABEL)]
+    texts = _texts(features, _NAME)
     names = [text.decode("utf-8", "replace") for text in texts]
     num = max(len(ids), len(names))
     return set(
@@ -174,19 +176,21 @@ def _boxes(features: _Features) -> np.ndarray:
 def _categories(
     features: _Features, num: int, category_ids: Mapping[str, int] | None
 ) -> list[int]:
-    if labels := _numbers(features, _LABEL):
+    if labels := _whole_numbers(features, _LABEL):
         return _aligned(labels, _LABEL, [0] * num)
     texts = _aligned(_texts(features, _NAME), _NAME, [b""] * num)
     names = [text.decode("utf-8", "replace") for text in texts]
     if names and category_ids is None:
         raise DataError(
-            f"the record holds category names (such as '{names[0]}') but no ids, as the Object "
+            f"the record holds category names (such as '{one_line(names[0])}') but no ids, as the Object "
             f"Detection API writes it; a label map must give the ids"
         )
     known = {} if category_ids is None else category_ids
     for name in names:
         if name not in known:
-            raise DataError(f"unknown category '{name}'{did_you_mean(name, known)}")
+            raise DataError(
+                f"unknown category '{one_line(name)}'{did_you_mean(name, known)}"
+            )
     return [known[name] for name in names]
 
 
@@ -205,7 +209,7 @@ def _id_features(ids: Sequence[AnnotationId | None]) -> dict[str, tf_example.Fea
 
 def _annotation_ids(features: _Features, num: int) -> list[AnnotationId | None]:
     numbers = _aligned(
-        _numbers(features, _ANNOTATION_ID), _ANNOTATION_ID, [_NO_ID] * num
+        _whole_numbers(features, _ANNOTATION_ID), _ANNOTATION_ID, [_NO_ID] * num
     )
     texts = _aligned(
         _texts(features, _ANNOTATION_ID_TEXT), _ANNOTATION_ID_TEXT, [b""] * num
@@ -215,7 +219,7 @@ def _annotation_ids(features: _Features, num: int) -> list[AnnotationId | None]:
         if text:
             ids.append(id_from_text(text.decode("utf-8", "replace")))
         else:
-            ids.append(None if number == _NO_ID else int(number))
+            ids.append(None if number == _NO_ID else number)
     return ids
 
 
@@ -244,15 +248,25 @@ def _masks(
     else:
         pngs = _aligned(list(stored), _MASK, [b""] * num)
         rles = [
-            decode_mask_png(p) if w > 0 else None
+            _mask_of_png(p, height, width) if w > 0 else None
             for p, w in zip(pngs, weights, strict=True)
         ]
-    for rle in filter(None, rles):
-        if rle["size"] != [height, width]:
-            raise DataError(
-                f"a mask of {rle['size']} pixels in an image of {height} x {width}"
-            )
     return rles, weights
+
+
+def _mask_of_png(data: bytes, height: int, width: int) -> RLE:
+    """The mask of an image of this size; a file of another size is not decoded."""
+    try:
+        header = read_header(data)
+    except DataError as e:
+        raise DataError(f"a mask is not a readable image: {e}") from None
+    if (header.height, header.width) != (height, width):
+        raise DataError(
+            f"a mask of {[header.height, header.width]} pixels in an image of {height} x {width}"
+        )
+    if height * width > MOST_PIXELS:
+        raise DataError(too_many_pixels(height, width))
+    return decode_mask_png(data)
 
 
 def _image_id(source_id: bytes, file_name: bytes, encoded: bytes) -> ImageId:
@@ -271,6 +285,13 @@ def _numbers(features: _Features, key: str) -> list[Any]:
     if len(values):
         raise DataError(f"'{key}' holds bytes where numbers belong")
     return []
+
+
+def _whole_numbers(features: _Features, key: str) -> list[int]:
+    values = features.get(key, ())
+    if isinstance(values, np.ndarray) and values.dtype.kind == "f" and len(values):
+        raise DataError(f"'{key}' holds fractions where whole numbers belong")
+    return _numbers(features, key)
 
 
 def _texts(features: _Features, key: str) -> list[bytes]:

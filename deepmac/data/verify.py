@@ -3,6 +3,7 @@
 import collections
 import dataclasses
 import gzip
+import os
 import zlib
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -11,12 +12,23 @@ from typing import Any
 import orjson
 
 from deepmac.data.directory import open_records
-from deepmac.data.manifest import COMMITS, JOB, MANIFEST, OF_JOB, file_sha256
+from deepmac.data.json_shape import misfit
+from deepmac.data.manifest import (
+    COMMIT_SHAPE,
+    COMMITS,
+    JOB,
+    JOB_SHAPE,
+    MANIFEST,
+    OF_JOB,
+    file_sha256,
+    is_file_name,
+)
 from deepmac.data.paths import require_local
 from deepmac.data.records import decode_example
 from deepmac.data.tfrecord import read_frames
 from deepmac.errors import DataError, one_of
 from deepmac.instances import ImageId
+from deepmac.text import one_line, short
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -55,29 +67,49 @@ def verify(
     require_local(path)
     root = Path(path)
     result = Verification()
-    if not (root / JOB).is_file():
+    if not os.path.isfile(root / JOB):
         _verify_foreign(path, result, on_file)
         return result
     job = _read_json(root / JOB)
-    units = job.get("plan", {}).get("num_items")
-    if units is None:
+    if "plan" not in job:
         result.findings.append(Finding("the job stopped before its plan was made"))
         return result
+    if wrong := _wrong_job(job):
+        result.findings.append(Finding(f"{JOB}: damaged, {wrong}"))
+        return result
     seen: dict[ImageId, str] = {}
-    for unit in sorted(units):
+    for unit in sorted(job["plan"]["num_items"]):
         record = _read_json(root / COMMITS / f"{unit}.json")
         if not record:
             result.findings.append(Finding(f"{unit}: not done"))
+            continue
+        if wrong := _wrong_commit(record):
+            problem = f"{COMMITS}/{unit}.json: damaged, {wrong}"
+            result.findings.append(Finding(problem, unit))
             continue
         name = record["data"]["name"]
         on_file(name)
         for problem in _problems(root / name, record, result, seen):
             result.findings.append(Finding(problem, unit))
-    if not (root / MANIFEST).is_file():
+    if not os.path.isfile(root / MANIFEST):
         result.findings.append(Finding(f"no {MANIFEST}: the job has not finished"))
     elif not result.findings:
         _verify_manifest(root, job, result)
     return result
+
+
+def _wrong_job(job: Any) -> str | None:
+    if wrong := misfit(job, JOB_SHAPE):
+        return wrong
+    names = (name for name in job["plan"]["num_items"] if not is_file_name(name))
+    return next((f"{short(name)} can be no unit" for name in names), None)
+
+
+def _wrong_commit(record: Any) -> str | None:
+    if wrong := misfit(record, COMMIT_SHAPE):
+        return wrong
+    name = record["data"]["name"]
+    return None if is_file_name(name) else f"data.name is {short(name)}, no file's name"
 
 
 def _problems(
@@ -108,7 +140,7 @@ def _problems(
         yield f"{name}: {size} bytes, {expected['bytes']} were written"
     elif digest != expected["sha256"]:
         yield f"{name}: the checksum differs: damaged since it was written"
-    written = record["counts"]["images_out"]
+    written = record["counts"].get("images_out", 0)
     # An image without predictions leaves no line.
     if len(images) > written or (is_records and len(images) < written):
         yield f"{name}: holds {len(images)} images, {written} were written"
@@ -146,7 +178,7 @@ def _prediction_ids(path: Path) -> set[ImageId]:
 
 def _verify_manifest(root: Path, job: dict[str, Any], result: Verification) -> None:
     """The manifest repeats what the job and its commit records say; it must still do so."""
-    kind, manifest = OF_JOB.get(job.get("job", "")), _read_json(root / MANIFEST)
+    kind, manifest = OF_JOB.get(job["job"]), _read_json(root / MANIFEST)
     if not manifest:
         result.findings.append(Finding(f"{MANIFEST}: not a JSON object"))
         return
@@ -181,7 +213,7 @@ def _verify_manifest(root: Path, job: dict[str, Any], result: Verification) -> N
 
 def _differences(listed: Any, entries: list[dict[str, Any]]) -> Iterator[str]:
     """What a manifest's list of files says otherwise than the commit records."""
-    if not isinstance(listed, list) or not all(isinstance(e, dict) for e in listed):
+    if misfit(listed, [{"name": str}]):
         yield "has no list of files"
         return
     by_name = {entry.get("name"): entry for entry in listed}
@@ -192,7 +224,7 @@ def _differences(listed: Any, entries: list[dict[str, Any]]) -> Iterator[str]:
         elif differing := [key for key in entry if found.get(key) != entry[key]]:
             yield f"{one_of(differing)} of {name} differ from {COMMITS}/"
     for name in by_name:
-        yield f"lists {name}, which the job has not made"
+        yield f"lists {one_line(name)}, which the job has not made"
     if not by_name and len(listed) > len(entries):
         yield "lists a file twice"
 

@@ -19,6 +19,7 @@ from deepmac.evaluation.columns import (
 from deepmac.evaluation.parameters import Parameters, Scope, sorted_ids
 from deepmac.evaluation.run_lengths import rle_areas
 from deepmac.evaluation.segmentations import check_segmentations, to_rles
+from deepmac.masks import MOST_PIXELS
 from deepmac.text import is_unicode, short
 
 _FEDERATED = ("neg_category_ids", "not_exhaustive_category_ids")  # of LVIS
@@ -334,11 +335,11 @@ def _image_sizes(
     sizes = np.zeros((len(images), 2), np.int64)
     for row, image in enumerate(images):
         size = [image.get("height"), image.get("width")]
-        if all(type(s) is int and s > 0 for s in size):
+        if all(type(s) is int and 0 < s <= MOST_PIXELS for s in size):
             sizes[row] = np.array(size)
         elif parameters.iou_type == "segm":
             raise DataError(
                 f"{where}: image {short(image['id'])} has height {short(size[0])} and width "
-                f"{short(size[1])}; masks need whole numbers above 0"
+                f"{short(size[1])}; masks need whole numbers above 0, up to {MOST_PIXELS} pixels"
             )
     return sizes

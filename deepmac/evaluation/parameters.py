@@ -95,6 +95,8 @@ class Parameters:
             raise OptionError(
                 f"max_dets are different numbers of at least 1, got {one_of(limits)}"
             )
+        if limits[-1] >= 2**31:
+            raise OptionError(f"max_dets are less than 2**31, got {one_of(limits)}")
         labels = [a.label for a in self.area_ranges]
         if not labels or len(set(labels)) < len(labels):
             raise OptionError(

@@ -10,7 +10,14 @@ from deepmac.errors import DataError
 from deepmac.evaluation.columns import Place
 from deepmac.evaluation.run_lengths import find_bad_rle
 from deepmac.instances import RLE
-from deepmac.masks import FARTHEST_POINT, coco_mask
+from deepmac.masks import (
+    FARTHEST_POINT,
+    LONGEST_OUTLINE,
+    MOST_PIXELS,
+    coco_mask,
+    outline_length,
+    too_many_pixels,
+)
 from deepmac.text import short
 
 
@@ -40,7 +47,7 @@ def check_segmentations(
     rows, counts, own_sizes = [], [], []
     for row, value in enumerate(values):
         if isinstance(value, list):
-            if problem := _polygon_problem(value):
+            if problem := _polygon_problem(value, *sizes[row].tolist()):
                 raise DataError(f"{place(row)}: {problem}")
             continue
         size, text = _parts(value, row, place)
@@ -107,8 +114,10 @@ class RleCache:
         return self._rles[row]
 
 
-def _polygon_problem(polygons: list[Any]) -> str | None:
+def _polygon_problem(polygons: list[Any], height: int, width: int) -> str | None:
     """What the reference would refuse, crash on, or misread. Later short polygons are empty."""
+    if height * width > MOST_PIXELS:
+        return too_many_pixels(height, width)
     if not polygons:
         return "segmentation is an empty list of polygons"
     if not isinstance(polygons[0], list) or len(polygons[0]) < 6:
@@ -124,6 +133,9 @@ def _polygon_problem(polygons: list[Any]) -> str | None:
             and math.isfinite(sum(polygon))  # min and max miss NaN
         ):
             return f"a polygon is not finite, or lies far outside any image: {short(polygon)}"
+        largest = max(map(abs, polygon), default=0)
+        if (length := outline_length(polygon, largest)) > LONGEST_OUTLINE:
+            return f"a polygon has an outline of {length:.3g} pixels: {short(polygon)}"
     return None
 
 
@@ -143,6 +155,8 @@ def _parts(value: Any, row: int, place: Place) -> tuple[Sequence[int], bytes | N
         raise DataError(
             f"{place(row)}: RLE size is {short(size)}, not [height, width] in pixels"
         )
+    if size[0] * size[1] > MOST_PIXELS:
+        raise DataError(f"{place(row)}: {too_many_pixels(*size)}")
     if isinstance(counts, str):
         return size, counts.encode("utf-8", "surrogatepass")
     if isinstance(counts, bytes):

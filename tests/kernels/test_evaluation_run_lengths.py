@@ -84,7 +84,7 @@ BAD = {
     "cut off": (b"h\x60", "cut off"),
     "foreign character": (b"ab~", "not part of the encoding"),
     "not even text": (b"\xff\x00", "not part of the encoding"),
-    "a run without end": (b"o" * 30 + b"0", "more than 40 bits"),
+    "a run without end": (b"o" * 30 + b"0", "more than 30 bits"),
     "nothing": (b"", "empty"),
 }
 
