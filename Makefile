@@ -1,13 +1,15 @@
 # `make quickstart` and `make test` need Python 3.11 and nothing else.
 PYTHON ?= python3
 BIN := .venv/bin
+GARDEN_BIN := .venv-garden/bin
 
-.PHONY: help venv quickstart test test-fast lint format clean
+.PHONY: help venv venv-garden quickstart test test-fast test-garden lint format clean
 
 help:
 	@echo "make quickstart   set up and run the main job on generated data"
 	@echo "make test         set up and run every test"
 	@echo "make test-fast    the same without the tests marked slow"
+	@echo "make test-garden  set up .venv-garden, which has the Model Garden, and test against it"
 	@echo "make lint         ruff and pyright"
 	@echo "make venv         only set up .venv"
 
@@ -29,6 +31,27 @@ test: venv
 test-fast: venv
 	$(BIN)/python -m pytest -m "not slow"
 
+# The Model Garden holds TensorFlow at 2.20. Of what it depends on, only what the tests import.
+venv-garden: .venv-garden/.installed
+
+.venv-garden/.installed: pyproject.toml setup.py tests/garden/requirements.txt
+	$(PYTHON) -m venv .venv-garden
+	$(GARDEN_BIN)/python -m pip install --quiet --upgrade pip
+	$(GARDEN_BIN)/python -c 'import tomllib; \
+	  project = tomllib.load(open("pyproject.toml", "rb"))["project"]; \
+	  ours = [d for d in project["dependencies"] if not d.startswith(("tensorflow", "apache-beam"))]; \
+	  extras = project["optional-dependencies"]; \
+	  tests = [d for d in extras["test"] if d.startswith("pytest")]; \
+	  print(*ours, *tests, sep="\n")' > .venv-garden/ours.txt
+	$(GARDEN_BIN)/python -m pip install --quiet --no-compile --requirement .venv-garden/ours.txt \
+	  --requirement tests/garden/requirements.txt
+	$(GARDEN_BIN)/python -m pip install --quiet --no-compile --no-deps 'tf-models-official>=2.20,<2.21' \
+	  tensorflow-datasets --editable .
+	@touch $@
+
+test-garden: venv-garden
+	$(GARDEN_BIN)/python -m pytest -m garden -W ignore tests/garden
+
 lint: venv
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
@@ -39,4 +62,4 @@ format: venv
 	$(BIN)/ruff format .
 
 clean:
-	rm -rf .venv build dist *.egg-info quickstart
+	rm -rf .venv .venv-garden build dist *.egg-info quickstart
