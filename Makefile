@@ -1,14 +1,16 @@
 # `make quickstart` and `make test` need Python 3.11 and nothing else.
 PYTHON ?= python3
 BIN := .venv/bin
+GARDEN_BIN := .venv-garden/bin
 
-.PHONY: help venv quickstart test test-fast fuzz lint format clean
+.PHONY: help venv venv-garden quickstart test test-fast test-garden fuzz lint format clean
 
 help:
 	@echo "make quickstart   set up and run the main job on generated data"
 	@echo "make test         set up and run every test"
 	@echo "make test-fast    the same without the tests marked slow"
 	@echo "make fuzz         look for inputs that break something, an hour of CPU time"
+	@echo "make test-garden  set up .venv-garden, which has the Model Garden, and test against it"
 	@echo "make lint         ruff and pyright"
 	@echo "make venv         only set up .venv"
 
@@ -37,6 +39,27 @@ SEED ?= 0
 fuzz: venv
 	PYTHONPATH=tests/support TF_CPP_MIN_LOG_LEVEL=3 $(BIN)/python -m fuzzing $(TARGETS) --minutes $(MINUTES) --seed $(SEED)
 
+# The Model Garden holds TensorFlow at 2.20. Of what it depends on, only what the tests import.
+venv-garden: .venv-garden/.installed
+
+.venv-garden/.installed: pyproject.toml setup.py tests/garden/requirements.txt
+	$(PYTHON) -m venv .venv-garden
+	$(GARDEN_BIN)/python -m pip install --quiet --upgrade pip
+	$(GARDEN_BIN)/python -c 'import tomllib; \
+	  project = tomllib.load(open("pyproject.toml", "rb"))["project"]; \
+	  ours = [d for d in project["dependencies"] if not d.startswith(("tensorflow", "apache-beam"))]; \
+	  extras = project["optional-dependencies"]; \
+	  tests = [d for d in extras["test"] if d.startswith("pytest")]; \
+	  print(*ours, *tests, sep="\n")' > .venv-garden/ours.txt
+	$(GARDEN_BIN)/python -m pip install --quiet --no-compile --requirement .venv-garden/ours.txt \
+	  --requirement tests/garden/requirements.txt
+	$(GARDEN_BIN)/python -m pip install --quiet --no-compile --no-deps 'tf-models-official>=2.20,<2.21' \
+	  tensorflow-datasets --editable .
+	@touch $@
+
+test-garden: venv-garden
+	$(GARDEN_BIN)/python -m pytest -m garden -W ignore tests/garden
+
 lint: venv
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
@@ -47,4 +70,4 @@ format: venv
 	$(BIN)/ruff format .
 
 clean:
-	rm -rf .venv build dist *.egg-info quickstart
+	rm -rf .venv .venv-garden build dist *.egg-info quickstart

@@ -136,7 +136,9 @@ def runs_of(counts: Sequence[bytes]) -> tuple[np.ndarray, np.ndarray]:
     if (bits[text_ends - 1] & 32).any():
         raise DataError("RLE counts are cut off")
     last = np.flatnonzero(bits < 32)  # [R], index of the last character of each run
-    lengths = np.diff(last, prepend=-1)
+    lengths = last.copy()
+    lengths[0] += 1
+    lengths[1:] -= last[:-1]
     if lengths.max() > 6:  # of which pycocotools would make another number
         raise DataError("RLE counts hold a run of more than 30 bits")
     # The last character carries the sign; most runs have no other.
@@ -147,7 +149,9 @@ def runs_of(counts: Sequence[bytes]) -> tuple[np.ndarray, np.ndarray]:
         runs[longer] = (runs[longer] << 5) | (bits[last[longer] - back] & 31)
         back += 1
         longer = longer[lengths[longer] > back]
-    starts = np.concatenate([[0], np.searchsorted(last, text_ends[:-1])])
+    starts = np.zeros(len(counts), np.int64)
+    if len(counts) > 1:
+        starts[1:] = np.searchsorted(last, text_ends[:-1])
     _undo_differences(runs, starts)
     return runs, starts
 
@@ -159,8 +163,8 @@ def _undo_differences(runs: np.ndarray, starts: np.ndarray) -> None:
     come together before it. The first run of each stands for itself.
     """
     if len(starts) == 1:
-        runs[1::2] = np.cumsum(runs[1::2])
-        runs[2::2] = np.cumsum(runs[2::2])
+        np.cumsum(runs[1::2], out=runs[1::2])
+        np.cumsum(runs[2::2], out=runs[2::2])
         return
     stops = np.append(starts[1:], len(runs))
     first = runs[starts]

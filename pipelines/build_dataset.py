@@ -16,7 +16,7 @@ from deepmac.data.decode import MAX_PIXELS
 from deepmac.data.image_source import ImageSource
 from deepmac.data.manifest import RECORDS, file_sha256
 from deepmac.data.records import encode_example
-from deepmac.data.splits import Split, split_name
+from deepmac.data.splits import HIDE_ALL, Split, split_name
 from deepmac.errors import OptionError
 from deepmac.terminal import announce
 from pipelines.build_plan import NoWriter, plan_build
@@ -136,7 +136,9 @@ class BuildWork:
         assembler = Assembler(
             read_image=self.source.read,
             reader=InstanceReader(
-                frozenset(self.category_names), self.split, self.out_of_bounds
+                frozenset(self.category_names),
+                self.split if self.masks else HIDE_ALL,
+                self.out_of_bounds,
             ),
             repeats=self.repeats,
             max_pixels=self.max_pixels,

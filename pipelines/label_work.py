@@ -14,7 +14,7 @@ from deepmac.data.coco import InstanceReader
 from deepmac.data.failures import Failure
 from deepmac.data.image_source import ImageSource
 from deepmac.data.records import decode_example
-from deepmac.data.splits import Split
+from deepmac.data.splits import HIDE_ALL
 from deepmac.data.tfrecord import read_frames
 from deepmac.errors import DataError
 from deepmac.instances import Example
@@ -25,7 +25,6 @@ from pipelines.dead_letters import DeadLetter
 from pipelines.json_lines import dump_line
 from pipelines.units import Unit, UnitReport
 
-_NO_MASKS = Split("none", frozenset())  # of the input: only its boxes are wanted
 _OF_BOXES = (
     "annotations_in", "annotations_failed", "annotations_of_failed_images",
     "annotations_without_id", "boxes_clipped",
@@ -99,7 +98,7 @@ class LabelWork:
     def examples(self, unit: Unit, assembly: Assembly) -> Iterator[Example]:
         """The images of a unit with their boxes; failures and counts go into `assembly`."""
         reader = InstanceReader(
-            frozenset(self.category_names), _NO_MASKS, self.out_of_bounds
+            frozenset(self.category_names), HIDE_ALL, self.out_of_bounds
         )
         if self.from_records:
             (item,) = unit.items

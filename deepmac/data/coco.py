@@ -294,7 +294,7 @@ class InstanceReader:
         return result
 
     def _category(self, annotation: Any) -> int:
-        if not isinstance(annotation, Mapping):
+        if not isinstance(annotation, dict):
             raise Unusable(
                 "annotation_malformed", "the annotation is not a JSON object"
             )
@@ -312,7 +312,7 @@ class InstanceReader:
         if not (
             isinstance(bbox_xywh, list)
             and len(bbox_xywh) == 4
-            and all(_is_finite(v) for v in bbox_xywh)
+            and all(map(_is_finite, bbox_xywh))
         ):
             raise Unusable(
                 "box_malformed",
@@ -426,8 +426,8 @@ def _whole(value: Any) -> int | None:
 
 
 def _is_finite(value: Any) -> bool:
-    is_number = isinstance(value, int | float) and not isinstance(value, bool)
     try:
-        return is_number and math.isfinite(value)
+        # JSON has no other kinds of numbers; a truth value is none.
+        return (type(value) is float or type(value) is int) and math.isfinite(value)
     except OverflowError:  # a whole number beyond floating point
         return False

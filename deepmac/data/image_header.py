@@ -44,24 +44,30 @@ class ImageHeader:
     is_complete: bool
 
 
+def image_format(encoded: bytes) -> str | None:
+    """`jpeg` or `png`, by the first bytes; None for anything else."""
+    if encoded.startswith(b"\xff\xd8"):
+        return "jpeg"
+    return "png" if encoded.startswith(_PNG) else None
+
+
 def read_header(encoded: bytes) -> ImageHeader:
     """Reads the header of an image file.
 
     Raises:
         Unusable: it is neither JPEG nor PNG (says what it is), or the header is damaged.
     """
+    kind = image_format(encoded)
     try:
-        if encoded.startswith(b"\xff\xd8"):
-            return _jpeg(encoded)
-        if encoded.startswith(_PNG):
-            return _png(encoded)
+        if kind:
+            return _jpeg(encoded) if kind == "jpeg" else _png(encoded)
     except (struct.error, IndexError, KeyError):
         raise Unusable("image_malformed", "the header is damaged or cut off") from None
     if not encoded:
         raise Unusable("image_empty", "the file is empty")
-    kind = _kind(encoded)
+    other = _kind(encoded)
     raise Unusable(
-        "image_unsupported", f"neither JPEG nor PNG{f', but {kind}' if kind else ''}"
+        "image_unsupported", f"neither JPEG nor PNG{f', but {other}' if other else ''}"
     )
 
 
@@ -121,9 +127,11 @@ def _jpeg(encoded: bytes) -> ImageHeader:
         channels=channels,
         bits=bits,
         orientation=orientation,
-        # Within a scan FF is followed by nothing but 00 or a restart: an end marker after the
-        # last scan's beginning is the image's, not that of a thumbnail before it.
-        is_complete=encoded.rfind(b"\xff\xd9") > encoded.rfind(b"\xff\xda") > 0,
+        # A thumbnail's end marker lies before the frame. From the first scan on, FF is followed by
+        # 00, a restart or the marker of a table, none of which has a symbol FF.
+        is_complete=0
+        < encoded.find(b"\xff\xda", position)
+        < encoded.rfind(b"\xff\xd9"),
     )
 
 

@@ -1,7 +1,13 @@
-"""Masks as PNG files: 8-bit grey, 0 background, 1 foreground, as both record readers expect."""
+"""Masks as PNG files: 8-bit grey, 0 background, 1 foreground, as both record readers expect.
+
+A mask's rows above and below its box hold nothing, and only the rows of the box are ever made and
+compressed: the compressed forms of empty rows are kept, and a deflate stream is made of blocks
+that can be put one after the other.
+"""
 
 import functools
 import struct
+from collections.abc import Sequence
 
 import cv2
 import numpy as np
@@ -12,34 +18,47 @@ from deepmac.errors import DataError
 from deepmac.instances import RLE
 from deepmac.masks import encode_rle, rle_runs
 
-_DEFLATE_LEVEL = 1  # of a mask it makes less than zlib's level 6, 40 times as fast
+# Of a mask it makes less than zlib's level 6, 40 times as fast. Levels below 3 have no code of
+# their own for the newer processors, so that all of a kind write the same bytes.
+_DEFLATE_LEVEL = 1
+_ZLIB_HEADER = b"\x78\x01"
+_ADLER = 65521
 
 
 def encode_mask_png(rle: RLE) -> bytes:
     """A mask as a PNG file of the full image size, values 0 and 1."""
     height, width = rle["size"]
-    rows = np.zeros((height, 1 + width), np.uint8)  # each row begins with filter type 0
     left, top, box_width, box_height = map(int, coco_mask.toBbox(rle))  # pyright: ignore
+    if not box_width:
+        return blank_mask_png(height, width)
+    # Runs of no pixels can make the box reach beyond the image.
+    box_width = min(box_width, width - left)
     columns = _columns(rle, left, left + box_width)
-    rows[top : top + box_height, 1 + left : 1 + left + box_width] = columns[
-        top : top + box_height
-    ]
-    return _png(height, width, rows)
+    rows = np.zeros((box_height, 1 + width), np.uint8)  # begin with filter type 0
+    rows[:, 1 + left : 1 + left + box_width] = columns[top : top + box_height]
+    return _png(height, width, top, rows)
 
 
 def _columns(rle: RLE, start: int, stop: int) -> np.ndarray:
-    """Columns [start, stop) of a mask, 0/1 [H, stop - start]: a fifth of the cost of all."""
-    height, _ = rle["size"]
-    ends = np.cumsum(rle_runs(rle["counts"])) - start * height
-    runs = np.diff(ends.clip(0, (stop - start) * height), prepend=0)
-    values = (np.arange(len(runs)) & 1).astype(np.uint8)  # runs of 0 and 1 in turn
-    return np.repeat(values, runs).reshape(stop - start, height).T
+    """Columns [start, stop) of a mask, 0/1 [H, stop - start]; all others must be empty."""
+    height, width = rle["size"]
+    runs = rle_runs(rle["counts"])
+    runs[0] -= start * height
+    runs[-1] -= (width - stop) * height
+    return np.repeat(_alternating(len(runs)), runs).reshape(stop - start, height).T
+
+
+def _alternating(num: int) -> np.ndarray:
+    """0, 1, 0, ..., uint8 [num]."""
+    values = np.zeros(num, np.uint8)
+    values[1::2] = 1
+    return values
 
 
 @functools.lru_cache(maxsize=64)
 def blank_mask_png(height: int, width: int) -> bytes:
     """The mask of nothing, which stands where a mask is hidden or not known."""
-    return _png(height, width, np.zeros((height, 1 + width), np.uint8))
+    return _png(height, width, height, np.zeros((0, 1 + width), np.uint8))
 
 
 def decode_mask_png(data: bytes) -> RLE:
@@ -57,19 +76,50 @@ def decode_mask_png(data: bytes) -> RLE:
     return encode_rle(mask > 0)
 
 
-def _png(height: int, width: int, rows: np.ndarray) -> bytes:
+def _png(height: int, width: int, top: int, rows: np.ndarray) -> bytes:
+    """A grey PNG file of which all rows but some are 0.
+
+    Args:
+        height, width: of the image in pixels.
+        top: how many rows lie above `rows`.
+        rows: uint8 [h, 1 + width], each with its filter type before its pixels.
+    """
+    above = top * (1 + width)
+    below = height * (1 + width) - above - rows.size
+    # Adler-32 is (sum of all sums so far, sum of the bytes), the latter beginning with 1.
+    adler = isal_zlib.adler32(rows, (above % _ADLER) << 16 | 1)
+    adler_sums = ((adler >> 16) + below * (adler & 0xFFFF)) % _ADLER
+    pixels = (
+        _ZLIB_HEADER,
+        _zeros(above, is_last=False),
+        _deflate(rows, is_last=False) if rows.size else b"",
+        _zeros(below, is_last=True),
+        struct.pack(">HH", adler_sums, adler & 0xFFFF),
+    )
     header = struct.pack(">IIBBBBB", width, height, 8, 0, 0, 0, 0)  # 8-bit grey
-    pixels = isal_zlib.compress(rows, _DEFLATE_LEVEL)
     return b"".join(
         (
             b"\x89PNG\r\n\x1a\n",
-            _chunk(b"IHDR", header),
-            _chunk(b"IDAT", pixels),
-            _chunk(b"IEND", b""),
+            *_chunk(b"IHDR", header),
+            *_chunk(b"IDAT", b"".join(pixels)),
+            *_chunk(b"IEND", b""),
         )
     )
 
 
-def _chunk(kind: bytes, data: bytes) -> bytes:
+@functools.lru_cache(maxsize=4096)
+def _zeros(num: int, *, is_last: bool) -> bytes:
+    """Deflate blocks of `num` zeros."""
+    return _deflate(bytes(num), is_last=is_last)
+
+
+def _deflate(data: bytes | np.ndarray, *, is_last: bool) -> bytes:
+    """Deflate blocks that end with a byte; which no others may follow if they are the last."""
+    stream = isal_zlib.compressobj(_DEFLATE_LEVEL, isal_zlib.DEFLATED, -15)
+    end = isal_zlib.Z_FINISH if is_last else isal_zlib.Z_SYNC_FLUSH
+    return stream.compress(data) + stream.flush(end)
+
+
+def _chunk(kind: bytes, data: bytes) -> Sequence[bytes]:
     crc = isal_zlib.crc32(data, isal_zlib.crc32(kind))
-    return struct.pack(">I", len(data)) + kind + data + struct.pack(">I", crc)
+    return struct.pack(">I", len(data)), kind, data, struct.pack(">I", crc)

@@ -13,7 +13,7 @@ import numpy as np
 
 from deepmac.data import tf_example
 from deepmac.data.ids import id_from_text
-from deepmac.data.image_header import read_header
+from deepmac.data.image_header import image_format, read_header
 from deepmac.data.mask_png import blank_mask_png, decode_mask_png, encode_mask_png
 from deepmac.errors import DataError, did_you_mean
 from deepmac.instances import RLE, AnnotationId, Example, ImageId, Instance
@@ -50,6 +50,9 @@ def encode_example(
     encoded = example.encoded
     if encoded is None:
         raise DataError(f"image {example.image_id!r} has no encoded bytes to store")
+    kind = image_format(encoded)
+    if kind is None:
+        raise DataError(f"image {example.image_id!r} is neither JPEG nor PNG")
     height, width, instances = example.height, example.width, example.instances
     boxes = np.array([i.box for i in instances], np.float64).reshape(-1, 4)
     fractions = boxes / [height, width, height, width]
@@ -60,7 +63,7 @@ def encode_example(
         _SOURCE_ID: [str(example.image_id).encode("utf-8", "surrogateescape")],
         _SHA256: [hashlib.sha256(encoded).hexdigest().encode()],
         _ENCODED: [encoded],
-        _FORMAT: [read_header(encoded).format.encode()],
+        _FORMAT: [kind.encode()],
         _NAME: [category_names[i.category_id].encode() for i in instances],
         _LABEL: _integers([i.category_id for i in instances]),
         _CROWD: _integers([i.is_crowd for i in instances]),

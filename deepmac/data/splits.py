@@ -24,6 +24,10 @@ class Split:
         return category_id in self.supervised_ids
 
 
+HIDE_ALL = Split("none", frozenset())
+"""For jobs that have no use for masks: none is even read."""
+
+
 def split_name(split: str) -> str | tuple[str, ...]:
     """What a split is called in manifests: `@FILE` as the names in the file.
 

@@ -15,23 +15,58 @@ Feature = Sequence[bytes] | np.ndarray
 def encode(features: Mapping[str, Feature]) -> bytes:
     """A tf.Example in its wire form; features in the order of their names.
 
+    Written by hand, so that the bytes of an image are copied once: protobuf's classes copy them
+    again and again on the way.
+
     Args:
         features: name -> bytes, or numbers: integer arrays become int64, others float32.
     """
-    example = _Example()
-    for name, values in features.items():
-        feature = example.features.feature[name]
-        if not isinstance(values, np.ndarray):
-            # Setting the list, rather than adding to it, makes empty lists present too.
-            feature.bytes_list.value[:] = values
-            feature.bytes_list.SetInParent()
-        elif values.dtype.kind in "iub":
-            feature.int64_list.value[:] = values.astype(np.int64).tolist()
-            feature.int64_list.SetInParent()
-        else:
-            feature.float_list.value[:] = values.astype(np.float32).tolist()
-            feature.float_list.SetInParent()
-    return example.SerializeToString(deterministic=True)
+    entries: list[bytes] = []
+    for name in sorted(features):
+        key = name.encode()
+        feature = _field(b"\x12", _feature(features[name]))
+        entries += _field(b"\n", [b"\n", _varint(len(key)), key, *feature])
+    return b"".join(_field(b"\n", entries))
+
+
+def _feature(values: Feature) -> list[bytes]:
+    """The parts of a Feature; a list without values is present all the same."""
+    if not isinstance(values, np.ndarray):
+        texts: list[bytes] = []
+        for text in values:
+            texts += (b"\n", _varint(len(text)), text)
+        return _field(b"\n", texts)
+    if values.dtype.kind in "iub":
+        packed, tag = b"".join(map(_varint, values.tolist())), b"\x1a"
+    else:
+        packed, tag = values.astype("<f4").tobytes(), b"\x12"
+    return _field(tag, [b"\n", _varint(len(packed)), packed] if packed else [])
+
+
+def _field(tag: bytes, parts: list[bytes]) -> list[bytes]:
+    """The parts of a field that holds those parts: a message or bytes.
+
+    Args:
+        tag: number and wire type of the field, `number << 3 | 2`: b"\n" is the first field.
+        parts: of its content, to be written one after the other.
+    """
+    return [tag, _varint(sum(map(len, parts))), *parts]
+
+
+def _varint(value: int) -> bytes:
+    """7 bits a byte, lowest first; negative numbers as 64 bits in two's complement."""
+    if 0 <= value < 128:
+        return _BYTES[value]
+    value &= (1 << 64) - 1
+    digits = bytearray()
+    while value > 127:
+        digits.append(value & 127 | 128)
+        value >>= 7
+    digits.append(value)
+    return bytes(digits)
+
+
+_BYTES = [bytes((value,)) for value in range(128)]
 
 
 def decode(data: bytes) -> dict[str, Feature]:
