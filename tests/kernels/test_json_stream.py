@@ -110,6 +110,16 @@ def test_numbers_are_whole_wherever_a_chunk_ends(tmp_path, chunk):
         assert collect(path) == json.loads(text)
 
 
+def test_characters_and_escapes_are_whole_wherever_a_chunk_ends(tmp_path):
+    path = tmp_path / "x.json"
+    entry = r'{"x": "\u20ac\ud83d\ude00\\\"}, {", "€😀": ["\ud83d", "\\\\"]}'
+    text = f'{{"a": [{", ".join([entry] * 6)}], "€": "😀"}}'
+    path.write_text(text, encoding="utf-8")
+    for chunk in range(1, len(text.encode()) + 2):
+        with pieces_of(chunk):
+            assert collect(path) == json.loads(text)
+
+
 def test_numbers_beyond_64_bits_are_whole_in_a_list_of_objects(tmp_path):
     path = tmp_path / "x.json"
     text = json.dumps({"a": [{"id": 2**64 + i, "x": -(2**63) - i} for i in range(4)]})
