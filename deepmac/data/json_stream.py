@@ -11,6 +11,7 @@ from typing import Any, BinaryIO
 
 from deepmac.data.json_file import open_packed
 from deepmac.errors import DataError
+from deepmac.text import one_line
 
 _CHUNK = 1 << 20
 _MAX_VALUE = 1 << 28  # characters; a longer value is a file of another kind
@@ -48,7 +49,7 @@ def _members(text: "_Text") -> Iterator[tuple[str, int | None, Any]]:
         while True:
             key = text.value() if text.peek() == '"' else text.take('"')
             if key in keys:
-                raise text.error(f"the key '{key}' stands there twice")
+                raise text.error(f"the key '{one_line(key)}' stands there twice")
             keys.add(key)
             text.take(":")
             if text.peek() == "[":
@@ -103,7 +104,7 @@ class _Text:
             raise self.error(_ENDS_EARLY)
         if found not in wanted:
             names = " or ".join(f"'{c}'" for c in wanted)
-            raise self.error(f"{names} belongs here, not '{found}'")
+            raise self.error(f"{names} belongs here, not '{one_line(found)}'")
         self._at += 1
         return found
 
