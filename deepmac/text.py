@@ -24,5 +24,8 @@ def short(value: object) -> str:
 
 
 def one_line(text: str) -> str:
-    """Text as it is where that can be shown in a sentence, otherwise as `short` has it."""
-    return text if text.isprintable() else short(text)
+    """Text as it can be shown in a sentence: line ends and the like as Python writes them."""
+    if text.isprintable():
+        return text
+    escaped = (c if c.isprintable() else ascii(c)[1:-1] for c in text)
+    return "".join(escaped)

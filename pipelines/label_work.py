@@ -182,6 +182,12 @@ def read_shard(
             try:
                 index, (offset, data) = next(frames)
             except StopIteration:
+                # Cut off between two records, a file is as whole as any.
+                if lost := max((num_images or 0) - index - 1, 0):
+                    message = (
+                        f"{path.name}: ends after {index + 1} of {num_images} images"
+                    )
+                    _fail(lost, "shard_damaged", message, into)
                 return
             except DataError as e:
                 # Where one record ends and the next begins is not known any more.

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Literal
 
 from deepmac.errors import CheckpointError, did_you_mean, one_of
+from deepmac.text import short
 
 Kind = Literal["reference", "saved_model", "native"]
 
@@ -128,6 +129,8 @@ def _latest(state: Path) -> Path:
     match = re.search(r'^model_checkpoint_path:\s*"(.+)"', text, re.MULTILINE)
     if match is None:
         raise CheckpointError(f"{state}: names no model_checkpoint_path")
+    if not match[1].isprintable():
+        raise CheckpointError(f"{state}: names {short(match[1])}, no file's name")
     # An absolute path is of the machine that wrote it; the files lie beside this one.
     there, here = Path(match[1]), state.parent / Path(match[1]).name
     if there.is_absolute() and not os.path.isfile(f"{here}.index"):

@@ -52,13 +52,18 @@ class RecordDirectory:
     manifest: Mapping[str, Any]
 
     def examples(self, *, with_masks: bool = True) -> Iterator[Example]:
-        """Every image, shard by shard. Raises DataError at a damaged record."""
+        """Every image, shard by shard.
+
+        Raises:
+            DataError: a record is damaged, or a shard holds another number than was written.
+        """
         for shard in self.shards:
             yield from self.read_shard(shard, with_masks=with_masks)
 
     def read_shard(self, shard: Shard, *, with_masks: bool = True) -> Iterator[Example]:
-        """The images of one shard, in the order stored."""
+        """The images of one shard, in the order stored; see `examples`."""
         category_ids = {c.name: c.id for c in self.categories} or None
+        index = -1
         with shard.path.open("rb") as file:
             frames = read_frames(file, str(shard.path))
             for index, (offset, data) in enumerate(frames):
@@ -69,6 +74,11 @@ class RecordDirectory:
                 except DataError as e:
                     where = f"{shard.path}: record {index} at byte {offset}"
                     raise DataError(f"{where}: {e}") from None
+        # Cut off between two records, a file is as whole as any.
+        if shard.num_images is not None and index + 1 != shard.num_images:
+            raise DataError(
+                f"{shard.path}: holds {index + 1} images, {shard.num_images} were written"
+            )
 
 
 def open_records(

@@ -13,6 +13,7 @@ from typing import Any, BinaryIO, NamedTuple
 from deepmac.data.json_batches import Objects, take_objects
 from deepmac.data.json_file import open_packed
 from deepmac.errors import DataError
+from deepmac.text import one_line
 
 _CHUNK = 1 << 16  # bytes; what is decoded of it stays in the processor's cache
 _WINDOW = 1 << 12  # bytes in which the scanner looks for the end of a value at first
@@ -78,7 +79,7 @@ def _members(text: "_Text") -> Iterator[Part]:
         while True:
             key = text.value()[0] if text.peek() == '"' else text.take('"')
             if key in keys:
-                raise text.error(f"the key '{key}' stands there twice")
+                raise text.error(f"the key '{one_line(key)}' stands there twice")
             keys.add(key)
             text.take(":")
             if text.peek() == "[":
@@ -143,7 +144,7 @@ class _Text:
             raise self.error(_ENDS_EARLY)
         if found not in wanted:
             names = " or ".join(f"'{c}'" for c in wanted)
-            raise self.error(f"{names} belongs here, not '{found}'")
+            raise self.error(f"{names} belongs here, not '{one_line(found)}'")
         self._at += 1
         return found
 

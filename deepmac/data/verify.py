@@ -120,6 +120,9 @@ def _problems(
 ) -> Iterator[str]:
     name, expected = path.name, record["data"]
     is_records = name.endswith(".tfrecord")
+    if os.path.exists(path) and not os.path.isfile(path):  # a pipe would be waited for
+        yield f"{name}: not a regular file"
+        return
     try:
         size, digest = path.stat().st_size, file_sha256(path)
         images = (

@@ -2,13 +2,18 @@
 or refused in a line by the job's own command. Found by fuzzing."""
 
 import json
+import os
 import shutil
 from collections.abc import Callable
 
 import pytest
 from small_dataset import SmallDataset
 
+from deepmac.data.directory import open_records
+from deepmac.data.tfrecord import read_frames
 from deepmac.data.verify import verify
+from deepmac.errors import DataError
+from pipelines import infer
 from pipelines.build_dataset import main
 
 JOB, COMMIT = "job.json", "units/records-00000-of-00002.json"
@@ -117,3 +122,60 @@ def test_a_unit_cannot_be_named_for_another_directory(damaged):
     out, _ = damaged(JOB, change)
     (finding,) = verify(str(out)).findings
     assert finding.problem == "job.json: damaged, '../../x' can be no unit"
+
+
+def cut_to(num_records: int) -> Callable:
+    """Cuts a shard off between two records, where every record is whole."""
+
+    def cut(path):
+        with path.open("rb") as file:
+            offsets = [offset for offset, _ in read_frames(file, "")]
+        path.write_bytes(path.read_bytes()[: offsets[num_records]])
+
+    return cut
+
+
+@pytest.mark.parametrize("kept", [0, 1])
+def test_a_shard_cut_off_between_records_does_not_lose_images_in_silence(
+    built, tmp_path, kept
+):
+    shutil.copytree(built[0], tmp_path / "records")
+    shard = max(
+        (tmp_path / "records").glob("*.tfrecord"), key=lambda p: p.stat().st_size
+    )
+    (whole,) = [
+        s for s in open_records(str(built[0])).shards if s.path.name == shard.name
+    ]
+    assert whole.num_images > 1
+    cut_to(kept)(shard)
+    with pytest.raises(
+        DataError, match=f"holds {kept} images, {whole.num_images} were written"
+    ):
+        list(open_records(str(tmp_path / "records")).examples())
+    out = tmp_path / "out"
+    assert (
+        infer.main([f"--records={tmp_path / 'records'}", f"--out={out}", "--model=box"])
+        == 3
+    )
+    counts = json.loads((out / "manifest.json").read_text())["counts"]
+    assert (counts["images_in"], counts["images_failed"]) == (
+        4,
+        whole.num_images - kept,
+    )
+    (letter,) = map(json.loads, (out / "dead_letters.jsonl").read_text().splitlines())
+    assert letter["reason"] == "shard_damaged"
+    assert (
+        f"{shard.name}: ends after {kept} of {whole.num_images} images"
+        in letter["message"]
+    )
+
+
+def test_a_pipe_in_place_of_a_shard_is_not_waited_for(built, tmp_path):
+    shutil.copytree(built[0], tmp_path / "records")
+    shard = min((tmp_path / "records").glob("*.tfrecord"))
+    shard.unlink()
+    os.mkfifo(shard)
+    (finding,) = verify(str(tmp_path / "records")).findings
+    assert finding.problem == f"{shard.name}: not a regular file"
+    with pytest.raises(DataError, match="is missing"):
+        open_records(str(tmp_path / "records"))

@@ -16,6 +16,7 @@ from deepmac.data.directory import open_records
 from deepmac.data.foreign import open_with_categories
 from deepmac.data.image_source import ImageSource
 from deepmac.data.json_shape import misfit
+from deepmac.data.json_stream import stream_members
 from deepmac.data.manifest import PREDICTIONS, RECORDS
 from deepmac.data.mask_png import decode_mask_png, encode_mask_png
 from deepmac.data.predictions import open_predictions
@@ -193,7 +194,7 @@ def test_category_names_with_line_ends_are_shown_in_one_line(tmp_path):
     (tmp_path / "a-00000-of-00001").write_bytes(frame(data))
     with pytest.raises(DataError) as caught:
         open_with_categories(str(tmp_path))
-    assert "'a\\nb\\x0c'" in str(caught.value)
+    assert "(a\\nb\\x0c)" in str(caught.value)
     assert len(str(caught.value).splitlines()) == 1
     with pytest.raises(DataError) as caught:
         decode_example(data, category_ids={"c": 1})
@@ -316,6 +317,29 @@ def test_a_name_too_long_for_the_file_system_is_one_line(read):
     with pytest.raises(DeepmacError) as caught:
         read(LONG)
     assert len(str(caught.value).splitlines()) == 1
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        ("{", "1:2: not valid JSON"),
+        ('{"a": [1\x0c', "',' or ']' belongs here, not '\\x0c'"),
+        ('{"a\\nb": 1, "a\\nb": 2}', "the key 'a\\nb' stands there twice"),
+    ],
+)
+def test_control_characters_of_json_are_shown_in_one_line(tmp_path, text, words):
+    path = tmp_path / "a.json"
+    path.write_text(text)
+    with pytest.raises(DataError) as caught:
+        list(stream_members(str(path)))
+    assert words in str(caught.value)
+    assert len(str(caught.value).splitlines()) == 1
+
+
+def test_a_checkpoint_file_that_names_control_characters_is_one_line(tmp_path):
+    (tmp_path / "checkpoint").write_text('model_checkpoint_path: "ckpt\x0b-1"\n')
+    with pytest.raises(CheckpointError, match=r"names 'ckpt\\x0b-1', no file's name"):
+        locate(tmp_path)
 
 
 @pytest.mark.parametrize("named", [".", "{folder}", "{folder}/"])

@@ -5,7 +5,7 @@ import os
 import pytest
 
 from deepmac.data.paths import can_name_a_file, printable
-from deepmac.text import is_unicode, short
+from deepmac.text import is_unicode, one_line, short
 
 
 @pytest.mark.parametrize(
@@ -36,3 +36,8 @@ def test_halves_of_pairs_are_no_unicode():
 def test_long_values_are_cut():
     assert short("a" * 58) == repr("a" * 58)
     assert short(["a" * 100]) == "['" + "a" * 55 + "..."
+
+
+def test_text_is_shown_in_one_line():
+    assert one_line("größe 図") == "größe 図"
+    assert one_line("a\nb\x1b\u2028\ud800é") == "a\\nb\\x1b\\u2028\\ud800é"
