@@ -10,6 +10,7 @@ SavedModel here. Boxes are ymin xmin ymax xmax in pixels, and are cut at the bor
 import argparse
 import base64
 import json
+import os
 import sys
 import urllib.error
 import urllib.request
@@ -18,6 +19,7 @@ from typing import Any
 
 import numpy as np
 
+from deepmac.backend import import_tensorflow_quietly
 from deepmac.boxes import normalise
 from deepmac.data.decode import decode_rgb
 from deepmac.errors import DeepmacError
@@ -43,6 +45,8 @@ def ask_server(url: str, encoded: bytes, boxes: np.ndarray) -> np.ndarray:
 
 def run_here(saved_model: str, encoded: bytes, boxes: np.ndarray) -> np.ndarray:
     """The same from a SavedModel."""
+    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
+    import_tensorflow_quietly()
     import tensorflow as tf
 
     network = tf.saved_model.load(saved_model).signatures["serving_default"]
@@ -71,7 +75,15 @@ def main() -> int:
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("image", type=Path)
-    parser.add_argument("--box", nargs=4, type=float, action="append", required=True)
+    parser.add_argument(
+        "--box",
+        nargs=4,
+        type=float,
+        action="append",
+        required=True,
+        metavar=("YMIN", "XMIN", "YMAX", "XMAX"),
+        help="in pixels; may be given several times",
+    )
     where = parser.add_mutually_exclusive_group(required=True)
     where.add_argument("--url", help="of the model on a server")
     where.add_argument("--saved_model", help="directory of a SavedModel")

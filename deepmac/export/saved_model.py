@@ -2,6 +2,7 @@
 
 import json
 import logging
+import re
 from pathlib import Path
 from typing import Any
 
@@ -67,7 +68,7 @@ def _save(module: Any, path: Path) -> None:
     try:
         tf.saved_model.save(module, str(path), signatures=module.__call__)
     except (OSError, tf.errors.OpError) as e:
-        reason = str(e).splitlines()[0]
+        reason = re.sub(r"\{\{.*?\}\} ?", "", str(e).splitlines()[0])  # graph nodes
         raise OptionError(f"the SavedModel cannot be written: {reason}") from e
     finally:
         logger.setLevel(level)

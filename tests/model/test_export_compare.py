@@ -136,3 +136,21 @@ def test_not_a_number_is_a_difference(detections, input_type):
             input_type,
             ImageResizerConfig(fixed_shape_resizer=resizer),
         )
+
+
+@pytest.mark.parametrize("side", [64, 512, 1024])
+def test_no_centre_of_a_box_lies_between_two_cells(side):
+    from deepmac.config.schema import ImageResizerConfig, KeepAspectRatioResizerConfig
+    from deepmac.export.compare import BOXES, sample_images
+    from deepmac.model.preprocess import geometry
+
+    resizer = KeepAspectRatioResizerConfig(
+        min_dimension=side, max_dimension=side, pad_to_max_dimension=True
+    )
+    for image in sample_images(side, side):
+        size = geometry(
+            *image.shape[:2], ImageResizerConfig(keep_aspect_ratio_resizer=resizer)
+        )
+        centres = (BOXES[:, :2] + BOXES[:, 2:]) / 2 * np.array(size[:2]) / 4
+        # The last bit of float32 is worth 1e-5 of a cell there.
+        assert np.abs(centres - np.round(centres)).min() > 5e-4
