@@ -111,21 +111,20 @@ def runs_of(counts: Sequence[bytes]) -> tuple[np.ndarray, np.ndarray]:
         DataError: a text is cut off or holds something else.
     """
     bits = np.frombuffer(b"".join(counts), np.uint8) - np.uint8(48)
-    text_ends = np.cumsum([len(c) for c in counts], dtype=np.int64)
+    text_ends = np.array([len(c) for c in counts]).cumsum()
     if bits.max() > 63:
         raise DataError("RLE counts hold a character that is not part of the encoding")
     if (bits[text_ends - 1] & 32).any():
         raise DataError("RLE counts are cut off")
-    last = np.flatnonzero(bits < 32)  # [R], index of the last character of each run
+    last = (bits < 32).nonzero()[0]  # [R], index of the last character of each run
     lengths = last.copy()
     lengths[0] += 1
     lengths[1:] -= last[:-1]
     if lengths.max() > 8:
         raise DataError("RLE counts hold a run of more than 40 bits")
     # The last character carries the sign; most runs have no other.
-    top = bits[last].astype(np.int64)
-    runs = (top & 15) - (top & 16)
-    longer, back = np.flatnonzero(lengths > 1), 1
+    runs = (bits[last] & 31 ^ 16).astype(np.int64) - 16
+    longer, back = (lengths > 1).nonzero()[0], 1
     while longer.size:
         runs[longer] = (runs[longer] << 5) | (bits[last[longer] - back] & 31)
         back += 1
@@ -144,8 +143,8 @@ def _undo_differences(runs: np.ndarray, starts: np.ndarray) -> None:
     come together before it. The first run of each stands for itself.
     """
     if len(starts) == 1:
-        np.cumsum(runs[1::2], out=runs[1::2])
-        np.cumsum(runs[2::2], out=runs[2::2])
+        runs[1::2] = runs[1::2].cumsum()
+        runs[2::2] = runs[2::2].cumsum()
         return
     stops = np.append(starts[1:], len(runs))
     first = runs[starts]
@@ -163,13 +162,15 @@ def _undo_differences(runs: np.ndarray, starts: np.ndarray) -> None:
 def _rle_from_polygons(polygons: Sequence[Any], height: int, width: int) -> RLE:
     if not polygons:
         raise DataError("segmentation is an empty list of polygons")
+    points = []  # arrays, which pycocotools takes faster than lists
     for index, polygon in enumerate(polygons):
         if not isinstance(polygon, list) or len(polygon) < 6 or len(polygon) % 2:
             raise DataError(
                 f"polygon {index} needs an even count of at least 6 numbers, got {short(polygon)}"
             )
         try:
-            largest = np.abs(np.asarray(polygon, np.float64)).max()
+            points.append(np.array(polygon, np.float64))
+            largest = np.abs(points[-1]).max()
         except (TypeError, ValueError, OverflowError):
             largest = np.nan
         if not np.isfinite(largest):
@@ -178,7 +179,8 @@ def _rle_from_polygons(polygons: Sequence[Any], height: int, width: int) -> RLE:
             )
         if largest > FARTHEST_POINT:
             raise DataError(f"polygon {index} has a point {largest:.3g} pixels away")
-    return coco_mask.merge(coco_mask.frPyObjects(list(polygons), height, width))
+    parts = coco_mask.frPyObjects(points, height, width)
+    return parts[0] if len(parts) == 1 else coco_mask.merge(parts)
 
 
 def _rle_from_counts(counts: list[Any], height: int, width: int) -> RLE:

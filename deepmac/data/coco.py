@@ -374,16 +374,15 @@ def failure_of(
 
 def _whole(value: Any) -> int | None:
     """A whole number of at most 64 bits, also when written as `5.0`; None for all else."""
-    if isinstance(value, bool) or not isinstance(value, int | float):
+    if type(value) is float and value.is_integer():
+        value = int(value)
+    if type(value) is not int:  # a truth value is no number
         return None
-    if isinstance(value, float) and not value.is_integer():
-        return None
-    return int(value) if -(2**63) <= value < 2**63 else None
+    return value if -(2**63) <= value < 2**63 else None
 
 
 def _is_finite(value: Any) -> bool:
     try:
-        # JSON has no other kinds of numbers; a truth value is none.
         return (type(value) is float or type(value) is int) and math.isfinite(value)
     except OverflowError:  # a whole number beyond floating point
         return False
