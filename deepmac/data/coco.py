@@ -374,11 +374,11 @@ def failure_of(
 
 def _whole(value: Any) -> int | None:
     """A whole number of at most 64 bits, also when written as `5.0`; None for all else."""
-    if type(value) is float and value.is_integer():
-        value = int(value)
-    if type(value) is not int:  # a truth value is no number
+    if isinstance(value, bool) or not isinstance(value, int | float):
         return None
-    return value if -(2**63) <= value < 2**63 else None
+    if isinstance(value, float) and not value.is_integer():
+        return None
+    return int(value) if -(2**63) <= value < 2**63 else None
 
 
 def _is_finite(value: Any) -> bool:
