@@ -162,15 +162,13 @@ def _undo_differences(runs: np.ndarray, starts: np.ndarray) -> None:
 def _rle_from_polygons(polygons: Sequence[Any], height: int, width: int) -> RLE:
     if not polygons:
         raise DataError("segmentation is an empty list of polygons")
-    points = []  # arrays, which pycocotools takes faster than lists
     for index, polygon in enumerate(polygons):
         if not isinstance(polygon, list) or len(polygon) < 6 or len(polygon) % 2:
             raise DataError(
                 f"polygon {index} needs an even count of at least 6 numbers, got {short(polygon)}"
             )
         try:
-            points.append(np.array(polygon, np.float64))
-            largest = np.abs(points[-1]).max()
+            largest = np.abs(np.asarray(polygon, np.float64)).max()
         except (TypeError, ValueError, OverflowError):
             largest = np.nan
         if not np.isfinite(largest):
@@ -179,8 +177,7 @@ def _rle_from_polygons(polygons: Sequence[Any], height: int, width: int) -> RLE:
             )
         if largest > FARTHEST_POINT:
             raise DataError(f"polygon {index} has a point {largest:.3g} pixels away")
-    parts = coco_mask.frPyObjects(points, height, width)
-    return parts[0] if len(parts) == 1 else coco_mask.merge(parts)
+    return coco_mask.merge(coco_mask.frPyObjects(list(polygons), height, width))
 
 
 def _rle_from_counts(counts: list[Any], height: int, width: int) -> RLE:
