@@ -102,7 +102,7 @@ def _png(height: int, width: int, top: int, rows: np.ndarray) -> bytes:
     )
 
 
-@functools.lru_cache(maxsize=4096)
+@functools.lru_cache(maxsize=1024)
 def _zeros(num: int, *, is_last: bool) -> bytes:
     """Deflate blocks of `num` zeros."""
     return _deflate(bytes(num), is_last=is_last)
