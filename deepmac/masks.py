@@ -130,21 +130,20 @@ def runs_of(counts: Sequence[bytes]) -> tuple[np.ndarray, np.ndarray]:
         DataError: a text is cut off or holds something else.
     """
     bits = np.frombuffer(b"".join(counts), np.uint8) - np.uint8(48)
-    text_ends = np.cumsum([len(c) for c in counts], dtype=np.int64)
+    text_ends = np.array([len(c) for c in counts]).cumsum()
     if bits.max() > 63:
         raise DataError("RLE counts hold a character that is not part of the encoding")
     if (bits[text_ends - 1] & 32).any():
         raise DataError("RLE counts are cut off")
-    last = np.flatnonzero(bits < 32)  # [R], index of the last character of each run
+    last = (bits < 32).nonzero()[0]  # [R], index of the last character of each run
     lengths = last.copy()
     lengths[0] += 1
     lengths[1:] -= last[:-1]
     if lengths.max() > 6:  # of which pycocotools would make another number
         raise DataError("RLE counts hold a run of more than 30 bits")
     # The last character carries the sign; most runs have no other.
-    top = bits[last].astype(np.int64)
-    runs = (top & 15) - (top & 16)
-    longer, back = np.flatnonzero(lengths > 1), 1
+    runs = (bits[last] & 31 ^ 16).astype(np.int64) - 16
+    longer, back = (lengths > 1).nonzero()[0], 1
     while longer.size:
         runs[longer] = (runs[longer] << 5) | (bits[last[longer] - back] & 31)
         back += 1
@@ -163,8 +162,8 @@ def _undo_differences(runs: np.ndarray, starts: np.ndarray) -> None:
     come together before it. The first run of each stands for itself.
     """
     if len(starts) == 1:
-        np.cumsum(runs[1::2], out=runs[1::2])
-        np.cumsum(runs[2::2], out=runs[2::2])
+        runs[1::2] = runs[1::2].cumsum()
+        runs[2::2] = runs[2::2].cumsum()
         return
     stops = np.append(starts[1:], len(runs))
     first = runs[starts]

@@ -3,7 +3,7 @@
 import hashlib
 import io
 
-from deepmac.data.tfrecord import frame
+from deepmac.data.tfrecord import frame_parts
 from deepmac.errors import OptionError
 from deepmac.instances import ImageId
 from deepmac.text import one_line
@@ -47,4 +47,5 @@ class ShardWriter:
 
     def write(self, record: bytes) -> None:
         self.offsets.append(self._out.tell())
-        self._out.write(frame(record))
+        for part in frame_parts(record):
+            self._out.write(part)

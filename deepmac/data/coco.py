@@ -427,7 +427,6 @@ def _whole(value: Any) -> int | None:
 
 def _is_finite(value: Any) -> bool:
     try:
-        # JSON has no other kinds of numbers; a truth value is none.
         return (type(value) is float or type(value) is int) and math.isfinite(value)
     except OverflowError:  # a whole number beyond floating point
         return False

@@ -11,12 +11,11 @@ from collections.abc import Sequence
 
 import cv2
 import numpy as np
-import pycocotools.mask as coco_mask
 from isal import isal_zlib
 
 from deepmac.errors import DataError
 from deepmac.instances import RLE
-from deepmac.masks import encode_rle, rle_runs
+from deepmac.masks import coco_mask, encode_rle, rle_area, rle_runs
 
 # Of a mask it makes less than zlib's level 6, 40 times as fast. Levels below 3 have no code of
 # their own for the newer processors, so that all of a kind write the same bytes.
@@ -28,11 +27,9 @@ _ADLER = 65521
 def encode_mask_png(rle: RLE) -> bytes:
     """A mask as a PNG file of the full image size, values 0 and 1."""
     height, width = rle["size"]
-    left, top, box_width, box_height = map(int, coco_mask.toBbox(rle))  # pyright: ignore
-    if not box_width:
+    if not rle_area(rle):  # has no box
         return blank_mask_png(height, width)
-    # Runs of no pixels can make the box reach beyond the image.
-    box_width = min(box_width, width - left)
+    left, top, box_width, box_height = map(int, coco_mask.toBbox(rle))
     columns = _columns(rle, left, left + box_width)
     rows = np.zeros((box_height, 1 + width), np.uint8)  # begin with filter type 0
     rows[:, 1 + left : 1 + left + box_width] = columns[top : top + box_height]
@@ -40,19 +37,17 @@ def encode_mask_png(rle: RLE) -> bytes:
 
 
 def _columns(rle: RLE, start: int, stop: int) -> np.ndarray:
-    """Columns [start, stop) of a mask, 0/1 [H, stop - start]; all others must be empty."""
-    height, width = rle["size"]
-    runs = rle_runs(rle["counts"])
-    runs[0] -= start * height
-    runs[-1] -= (width - stop) * height
-    return np.repeat(_alternating(len(runs)), runs).reshape(stop - start, height).T
-
-
-def _alternating(num: int) -> np.ndarray:
-    """0, 1, 0, ..., uint8 [num]."""
-    values = np.zeros(num, np.uint8)
-    values[1::2] = 1
-    return values
+    """Columns [start, stop) of a mask, 0/1 [H, stop - start]."""
+    height, _ = rle["size"]
+    ends = np.cumsum(rle_runs(rle["counts"]))
+    ends -= start * height
+    np.maximum(ends, 0, out=ends)
+    np.minimum(ends, (stop - start) * height, out=ends)
+    values = np.zeros(len(ends), np.uint8)
+    values[1::2] = 1  # runs of 0 and 1 in turn
+    runs = ends.copy()
+    runs[1:] -= ends[:-1]
+    return values.repeat(runs).reshape(stop - start, height).T
 
 
 @functools.lru_cache(maxsize=64)
@@ -107,7 +102,7 @@ def _png(height: int, width: int, top: int, rows: np.ndarray) -> bytes:
     )
 
 
-@functools.lru_cache(maxsize=4096)
+@functools.lru_cache(maxsize=1024)
 def _zeros(num: int, *, is_last: bool) -> bytes:
     """Deflate blocks of `num` zeros."""
     return _deflate(bytes(num), is_last=is_last)

@@ -18,15 +18,14 @@ _FOOTER = struct.Struct("<I")
 
 def frame(data: bytes) -> bytes:
     """A record as it stands in the file."""
+    return b"".join(frame_parts(data))
+
+
+def frame_parts(data: bytes) -> tuple[bytes, bytes, bytes]:
+    """What `frame` is made of, for who writes it: header, data, footer."""
     length = len(data).to_bytes(8, "little")
-    return b"".join(
-        (
-            length,
-            _FOOTER.pack(_masked_crc(length)),
-            data,
-            _FOOTER.pack(_masked_crc(data)),
-        )
-    )
+    header = length + _FOOTER.pack(_masked_crc(length))
+    return header, data, _FOOTER.pack(_masked_crc(data))
 
 
 def read_frames(file: BinaryIO, where: str) -> Iterator[tuple[int, bytes]]:

@@ -201,6 +201,9 @@ def test_the_annotation_file_may_move_but_not_change(dataset, tmp_path, capsys):
 def test_masks_need_not_be_stored(dataset, tmp_path):
     out = build(dataset, tmp_path / "a", "--no_masks")
     assert all(i.mask_rle is None for e in examples(out).values() for i in e.instances)
+    manifest = json.loads((out / "manifest.json").read_text())
+    assert manifest["counts"]["masks_hidden"] == 24
+    assert [shard["masks"] for shard in manifest["shards"]] == [0] * 4
 
 
 def test_images_may_lie_in_several_directories(dataset, tmp_path):

@@ -1,9 +1,12 @@
 """Mask PNGs: any reader gets the mask back, and any mask file is read."""
 
 import io
+import struct
+import zlib
 
 import cv2
 import numpy as np
+import pycocotools.mask as coco_mask
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -12,7 +15,7 @@ from PIL import Image
 
 from deepmac.data.mask_png import blank_mask_png, decode_mask_png, encode_mask_png
 from deepmac.errors import DataError
-from deepmac.masks import decode_rle, encode_rle
+from deepmac.masks import decode_rle, encode_rle, rle_from_segmentation
 
 MASKS = hnp.arrays(bool, st.tuples(st.integers(1, 12), st.integers(1, 12)))
 
@@ -25,6 +28,51 @@ def test_two_readers_get_the_mask_back(mask):
         np.testing.assert_array_equal(np.asarray(image), mask)
     read = cv2.imdecode(np.frombuffer(png, np.uint8), cv2.IMREAD_UNCHANGED)
     np.testing.assert_array_equal(read, mask)
+
+
+@given(mask=MASKS)
+def test_a_strict_reader_of_the_stream_gets_every_row(mask):
+    """zlib checks the checksum that we put together, and that nothing follows the last block."""
+    height, width = mask.shape
+    png = encode_mask_png(encode_rle(mask))
+    (size,) = struct.unpack_from(">I", png, 33)
+    stream = zlib.decompressobj()
+    rows = stream.decompress(png[41 : 41 + size])
+    assert stream.eof
+    assert not stream.unused_data
+    rows = np.frombuffer(rows, np.uint8).reshape(height, 1 + width)
+    np.testing.assert_array_equal(rows[:, 1:], mask)
+    assert not rows[:, 0].any()
+
+
+@given(
+    runs=st.lists(st.integers(0, 9), min_size=1, max_size=12), height=st.integers(1, 7)
+)
+def test_runs_of_no_pixels_do_not_matter(runs, height):
+    """They are allowed in run lengths, and pycocotools makes boxes of them."""
+    runs[-1] += -sum(runs) % height or (height if not any(runs) else 0)
+    width = sum(runs) // height
+    rle = rle_from_segmentation(
+        {"size": [height, width], "counts": runs}, height, width
+    )
+    with Image.open(io.BytesIO(encode_mask_png(rle))) as image:
+        np.testing.assert_array_equal(np.asarray(image), decode_rle(rle))
+
+
+POINTS = st.tuples(st.floats(-40, 120, width=32), st.floats(-40, 120, width=32))
+POLYGONS = st.lists(st.lists(POINTS, min_size=3, max_size=8), min_size=1, max_size=3)
+
+
+@given(polygons=POLYGONS, height=st.integers(1, 80), width=st.integers(1, 80))
+def test_polygons_have_the_pixels_of_pycocotools(polygons, height, width):
+    """Also those that reach beyond the image, cross themselves or have no area."""
+    flat = [[c for point in polygon for c in point] for polygon in polygons]
+    expected = coco_mask.decode(
+        coco_mask.merge(coco_mask.frPyObjects(flat, height, width))
+    )
+    png = encode_mask_png(rle_from_segmentation(flat, height, width))
+    with Image.open(io.BytesIO(png)) as image:
+        np.testing.assert_array_equal(np.asarray(image), expected)
 
 
 @given(mask=MASKS, foreground=st.integers(1, 255))

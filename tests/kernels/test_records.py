@@ -258,3 +258,16 @@ def test_what_does_not_fit_together_is_named(changes, message):
 def test_what_is_no_record_is_refused():
     with pytest.raises(DataError, match=r"not a tf\.Example"):
         decode_example(b"\xff\xff\xff")
+
+
+def test_an_image_of_another_kind_is_not_stored():
+    example = Example(
+        image_id=7,
+        file_name="a.gif",
+        height=1,
+        width=1,
+        instances=(),
+        encoded=b"GIF89a",
+    )
+    with pytest.raises(DataError, match="image 7 is neither JPEG nor PNG"):
+        encode_example(example, NAMES)
