@@ -95,4 +95,5 @@ def _names_in_file(path: str) -> list[str]:
         with open(path, encoding="utf-8") as file:
             return [line.split("#")[0].strip() for line in file]
     except (OSError, UnicodeDecodeError) as e:
-        raise OptionError(f"split '@{path}': cannot read the file: {e}") from e
+        reason = e.strerror if isinstance(e, OSError) else "it is not UTF-8"
+        raise OptionError(f"split '@{path}': cannot read the file: {reason}") from e

@@ -178,7 +178,10 @@ def _image_ids(text: str, known: Scope) -> list[Any]:
         try:
             lines = Path(text[1:]).read_text(encoding="utf-8").splitlines()
         except (OSError, UnicodeDecodeError) as e:
-            raise OptionError(f"--image_ids {text}: cannot read the file: {e}") from e
+            reason = e.strerror if isinstance(e, OSError) else "it is not UTF-8"
+            raise OptionError(
+                f"--image_ids {text}: cannot read the file: {reason}"
+            ) from e
     names = {str(i): i for i in known.image_ids}
     return [names.get(line.strip(), line.strip()) for line in lines if line.strip()]
 

@@ -41,7 +41,8 @@ def split_name(split: str) -> str | tuple[str, ...]:
             lines = (line.split("#")[0].strip() for line in file)
             return tuple(filter(None, lines))
     except (OSError, UnicodeDecodeError) as e:
-        raise OptionError(f"split '{split}': cannot read the file: {e}") from e
+        reason = e.strerror if isinstance(e, OSError) else "it is not UTF-8"
+        raise OptionError(f"split '{split}': cannot read the file: {reason}") from e
 
 
 def resolve_split(split: str, categories: Sequence[Category]) -> Split:
