@@ -7,9 +7,12 @@ from pathlib import Path
 from typing import Any
 
 import keras
+import numpy as np
 import tensorflow as tf
 
 import deepmac
+from deepmac.checkpoint.names import reference_name
+from deepmac.checkpoint.writer import write_reference
 from deepmac.config.printing import to_text
 from deepmac.config.schema import PipelineConfig
 from deepmac.errors import OptionError
@@ -17,6 +20,7 @@ from deepmac.export.compare import TOLERANCE, Comparison, compare
 from deepmac.export.destination import FACTS, check_out, written_whole
 from deepmac.export.module import exported_module
 from deepmac.model.deepmac import DeepMAC
+from deepmac.model.variables import named_variables
 from deepmac.predictors.deepmac import DeepmacPredictor
 
 
@@ -31,6 +35,7 @@ def export_saved_model(
     """Writes a network as a SavedModel that takes images as they are, and tries it.
 
         saved_model/      for TensorFlow Serving, `tf.saved_model.load` and `deepmac label`
+        checkpoint/       the variables, as the reference's exporter writes them
         pipeline.config   the configuration
         export.json       what was exported, and what the comparison found
 
@@ -55,6 +60,7 @@ def export_saved_model(
         loaded: Any = tf.saved_model.load(str(saved_model))
         predict = DeepmacPredictor(model)
         comparison = compare(loaded, predict, input_type, model.config.image_resizer)
+        _write_checkpoint(model, folder / "checkpoint")
         (folder / "pipeline.config").write_text(to_text(config), encoding="utf-8")
         facts = _facts(loaded, predict, input_type, comparison)
         (folder / FACTS).write_text(json.dumps(facts, indent=2) + "\n")
@@ -72,6 +78,21 @@ def _save(module: Any, path: Path) -> None:
         raise OptionError(f"the SavedModel cannot be written: {reason}") from e
     finally:
         logger.setLevel(level)
+
+
+def _write_checkpoint(model: DeepMAC, folder: Path) -> None:
+    folder.mkdir()
+    variables = {
+        reference_name(path) or path: variable
+        for path, variable in named_variables(model).items()
+    }
+    write_reference(
+        str(folder / "ckpt-0"),
+        {name: tuple(variable.shape) for name, variable in variables.items()},
+        lambda name: np.asarray(variables[name]),
+    )
+    latest = 'model_checkpoint_path: "ckpt-0"\nall_model_checkpoint_paths: "ckpt-0"\n'
+    (folder / "checkpoint").write_text(latest, encoding="utf-8")
 
 
 def _facts(

@@ -125,7 +125,7 @@ def test_what_lies_beside_it(committed):
     from deepmac.config.load import load_config
 
     names = {path.name for path in committed.out.iterdir()}
-    assert names == {"saved_model", "pipeline.config", "export.json"}
+    assert names == {"saved_model", "checkpoint", "pipeline.config", "export.json"}
     written = load_config(committed.out / "pipeline.config")
     assert written == load_config(COMMITTED / "pipeline.config")
     facts = json.loads((committed.out / "export.json").read_text())
@@ -134,6 +134,17 @@ def test_what_lies_beside_it(committed):
     differences = facts["comparison"]["largest_differences"]
     assert set(differences) == set(facts["outputs"])
     assert 0 < differences["detection_masks"] < 1e-5
+
+
+def test_the_checkpoint_beside_it_holds_the_weights(committed):
+    from deepmac.checkpoint.load import open_weights
+
+    written = open_weights(committed.out)
+    source = open_weights(COMMITTED / "checkpoint")
+    assert written.path.endswith("ckpt-0")
+    assert written.variables.keys() == source.variables.keys()
+    for name in source.variables:
+        np.testing.assert_array_equal(written.read(name), source.read(name))
 
 
 def test_no_weight_is_a_constant_of_the_graph(committed):
