@@ -23,6 +23,7 @@ from deepmac.checkpoint.names import reference_name
 from deepmac.checkpoint.reader import Stored
 from deepmac.data.json_shape import misfit
 from deepmac.errors import CheckpointError
+from deepmac.model.folding import is_folded
 from deepmac.model.variables import named_variables
 
 if TYPE_CHECKING:
@@ -41,11 +42,17 @@ def save_weights(model: "keras.Model", path: str) -> None:
     """Writes the weights of a model, whole or not at all.
 
     Raises:
-        CheckpointError: the path does not end in `.weights.h5`, or cannot be written.
+        CheckpointError: the path does not end in `.weights.h5`, or cannot be written; or the
+            model has been folded, and is not what was trained any more.
     """
     if not path.endswith(SUFFIX):
         raise CheckpointError(
             f"{path}: the name of a weights file must end in {SUFFIX}"
+        )
+    if is_folded(model):
+        raise CheckpointError(
+            f"{path}: the network has been folded for inference; save the one of "
+            f"deepmac.predictors.deepmac.load_network"
         )
     partial = Path(path.removesuffix(SUFFIX) + f".partial-{os.getpid()}{SUFFIX}")
     try:

@@ -46,6 +46,12 @@ def fold(network: keras.layers.Layer, precision: Precision = "float32") -> None:
         norm.is_folded = True
 
 
+def is_folded(network: keras.layers.Layer) -> bool:
+    """Whether a network, or a part of it, has been folded."""
+    layers = layers_under(network)
+    return any(isinstance(la, Convolution) and la.is_folded for la in layers)
+
+
 def folded_weights(
     conv: Convolution, norm: BatchNorm | None
 ) -> tuple[np.ndarray, np.ndarray]:

@@ -8,6 +8,8 @@ import sys
 import numpy as np
 import pytest
 
+from deepmac.checkpoint.native import save_weights
+from deepmac.errors import CheckpointError
 from deepmac.matrix_units import cpu_flags, read_cpuinfo
 from deepmac.model.deepmac import DeepMAC
 from deepmac.model.folding import fold
@@ -92,6 +94,15 @@ def test_the_fingerprint_is_that_of_the_weights_in_every_precision(small_config)
             variable.assign(np.full(variable.shape, 0.01 * (i % 7), "float32"))
         prints.add(DeepmacPredictor(model, precision=precision).fingerprint)
     assert len(prints) == 1
+
+
+def test_a_folded_network_is_not_saved(small_config, tmp_path):
+    model = DeepMAC(small_config())
+    path = str(tmp_path / "a.weights.h5")
+    save_weights(model, path)
+    DeepmacPredictor(model, precision="float32")
+    with pytest.raises(CheckpointError, match="has been folded for inference"):
+        save_weights(model, path)
 
 
 PROGRAM = """
