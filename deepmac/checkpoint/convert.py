@@ -33,8 +33,20 @@ Target = Literal["native", "reference"]
 
 _ANY_CONFIG = "center_net_deepmac_512x512_voc_only"
 _TYPE = ("feature_extractor", "type")
-_NETWORK_TYPE = ("deepmac_mask_estimation", "network_type")
-_WITHOUT_VARIABLES = ("embedding_projection", "cond_inst1", "cond_inst2", "cond_inst3")
+_MASK = "deepmac_mask_estimation"
+_NETWORK_TYPE = (_MASK, "network_type")
+# Mask networks whose parameters are the instance embedding; what fits its width is one of them.
+_WITHOUT_VARIABLES: list[dict[Sequence[str], Any]] = [
+    {
+        _NETWORK_TYPE: network,
+        (_MASK, "use_xy"): use_xy,
+        (_MASK, "use_instance_embedding"): False,
+        (_MASK, "num_init_channels"): channels,
+    }
+    for network in ("embedding_projection", "cond_inst1", "cond_inst2", "cond_inst3")
+    for use_xy in (False, True)
+    for channels in range(1, 65)
+]
 
 
 def check_target(
@@ -218,38 +230,45 @@ def skeleton(weights: Weights) -> "DeepMAC":
             f"{weights.path}: not the weights of a whole network, it has no {part}"
         )
     settings.pop(_TYPE)  # it may have no name; its dimensions say all
-    networks = [settings.pop(_NETWORK_TYPE)] if _NETWORK_TYPE in settings else []
+    candidates: list[dict[Sequence[str], Any]] = (
+        [{}] if _NETWORK_TYPE in settings else _WITHOUT_VARIABLES
+    )
+    base = load_config(_ANY_CONFIG).model.center_net
     reasons = []
-    for network in networks or _WITHOUT_VARIABLES:
+    for more in candidates:
         try:
-            config = _configured(settings | {_NETWORK_TYPE: network})
             return _build_without_values(
-                config, backbone=backbone, embedding_head_kernel=kernel
+                _configured(base, settings | more),
+                backbone=backbone,
+                embedding_head_kernel=kernel,
             )
         except ConfigError as e:
             reasons.append(str(e))
     raise CheckpointError(f"{weights.path}: no network of ours: {reasons[0]}")
 
 
-def _configured(values: Mapping[Sequence[str], Any]) -> CenterNetConfig:
-    config = load_config(_ANY_CONFIG).model.center_net
-    heads: dict[Sequence[str], dict[str, Any]] = {}
-    for path, value in values.items():
-        if path[-1] in ("num_filters", "kernel_sizes"):  # these go together
-            heads.setdefault(path[:-1], {})[path[-1]] = value
-        else:
-            config = _replaced(config, path, value)
-    for path, fields in heads.items():
-        config = _replaced(config, path, PredictionHeadConfig(**fields))
+def _configured(
+    config: CenterNetConfig, values: Mapping[Sequence[str], Any]
+) -> CenterNetConfig:
+    """The configuration with other values by path."""
+    messages: dict[Sequence[str], dict[str, Any]] = {}
+    for path, value in values.items():  # fields of one message are checked together
+        messages.setdefault(path[:-1], {})[path[-1]] = value
+    for path, fields in messages.items():
+        config = _replaced(config, path, fields)
     return config
 
 
-def _replaced(config: Any, path: Sequence[str], value: Any) -> Any:
-    """A message with another value in the field that a path leads to."""
-    name, *rest = path
-    if rest:
-        value = _replaced(getattr(config, name), rest, value)
-    return dataclasses.replace(config, **{name: value})
+def _replaced(message: Any, path: Sequence[str], fields: Mapping[str, Any]) -> Any:
+    """A message with other values in fields of the one that a path leads to."""
+    if path:
+        inner = _replaced(getattr(message, path[0]), path[1:], fields)
+        return dataclasses.replace(message, **{path[0]: inner})
+    if (
+        message is None
+    ):  # of the messages on the way only those of heads may be left out
+        return PredictionHeadConfig(**fields)
+    return dataclasses.replace(message, **fields)
 
 
 def _build_without_values(config: CenterNetConfig, **options: Any) -> "DeepMAC":
