@@ -71,6 +71,7 @@ def measure(prefix: str) -> dict[str, Any]:
 
     with step("open"):
         import deepmac
+        from deepmac.checkpoint.load import open_weights
 
         predictor = deepmac.load(CONFIG, prefix)
     rng = np.random.default_rng(0)
@@ -81,7 +82,7 @@ def measure(prefix: str) -> dict[str, Any]:
         with step(name):
             masks = predictor(image, boxes=boxes).masks
     assert masks.shape == (NUM_BOXES, IMAGE_SIDE, IMAGE_SIDE)
-    variables = predictor.batch.model.variables
+    variables = open_weights(prefix).variables.values()
     results["parameters"] = sum(int(np.prod(v.shape)) for v in variables)
     return results
 
