@@ -5,7 +5,6 @@ import json
 from pathlib import Path
 
 import numpy as np
-import tensorflow as tf
 
 from benchmarks.parity_parts import compare_statistics, hourglass_dimensions
 from benchmarks.recordings import Difference, Recording
@@ -14,6 +13,7 @@ from deepmac.config.load import load_config
 from deepmac.config.schema import CenterNetConfig
 from deepmac.model import decode, preprocess
 from deepmac.model.deepmac import DeepMAC
+from deepmac.model.tensors import ops
 from deepmac.paste import paste_mask, paste_masks
 
 
@@ -30,6 +30,7 @@ WHOLE_MODELS = {
     "full_hg10_roialign": _Allowed((1e-4, 1e-4), (1e-3, 5e-4), (1e-4, 1e-3)),
     "full_2stack_roialign": _Allowed((5e-4, 1e-4), (1e-2, 5e-3), (1e-4, 3e-2)),
     "full_2stack_laststage_3x3": _Allowed((3e-3, 1e-4), (5e-2, 5e-3), (1e-4, 3e-2)),
+    "full_fullres_weak": _Allowed((1e-4, 1e-4), (1e-3, 5e-4), (1e-4, 1e-3)),
 }
 
 
@@ -73,7 +74,10 @@ def open_whole_model(folder: Path) -> tuple[DeepMAC, CenterNetConfig]:
     ).model.center_net
     kernel_height, kernel_width = overrides.get("embedding_head_kernel", (1, 3))
     model = DeepMAC(
-        config, backbone=backbone, embedding_head_kernel=(kernel_height, kernel_width)
+        config,
+        backbone=backbone,
+        embedding_head_kernel=(kernel_height, kernel_width),
+        reference_quirks=True,
     )
     load_weights(model, open_weights(str(folder / "checkpoint" / "ckpt-1")))
     return model, config
@@ -151,7 +155,9 @@ def _compare_given_boxes(
 ) -> None:
     features = model.features(images)
     boxes = decode.boxes_in_padded_input(
-        tf.constant(recording.inputs["user_boxes"]), shapes, *images.shape[1:3]
+        ops.convert_to_tensor(recording.inputs["user_boxes"]),
+        shapes,
+        *images.shape[1:3],
     )
     masks = model.masks_for_boxes(model.embed(features), boxes)
     cells = boxes * np.array([*features.shape[1:3]] * 2, np.float32)

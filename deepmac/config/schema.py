@@ -373,10 +373,11 @@ class MaskHeadConfig(Message):
             "dim",
             "pixel_embedding_dim",
             "mask_size",
-            "num_init_channels",
             "postprocess_crop_size",
             "color_consistency_dilation",
         )
+        if self.network_type != "embedding_projection":  # which has no channels
+            self.require_positive("num_init_channels")
         self._check_training()
         self._check_network_type()
         if self.predict_full_resolution_masks:
