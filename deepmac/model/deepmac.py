@@ -79,6 +79,25 @@ class DeepMAC(keras.Model):
         self.mask_head = mask_head(config.deepmac_mask_estimation)
         self.built = True
 
+    @property
+    def mask_size(self) -> int:
+        """S, the sides of the masks in the frames of boxes."""
+        params = self.config.deepmac_mask_estimation
+        if params.predict_full_resolution_masks:
+            return params.postprocess_crop_size
+        return params.mask_size
+
+    @property
+    def size_divisor(self) -> int:
+        """Pixels of which height and width of the padded images must be multiples."""
+        divisor, params = (
+            self.backbone.spec.size_divisor,
+            self.config.deepmac_mask_estimation,
+        )
+        if params.predict_full_resolution_masks:
+            divisor = max(divisor, params.size_divisor)  # powers of two
+        return STRIDE * divisor
+
     def call(self, images, boxes, training=False) -> list[Output]:
         """Everything that is trained: every head of every feature output, masks for `boxes`."""
         last = len(self.heads) - 1
@@ -166,10 +185,7 @@ class DeepMAC(keras.Model):
         return ops.reshape(logits, (-1, num_boxes, height, width))
 
     def masks_for_boxes(self, embeddings: Embeddings, boxes: Tensor) -> Tensor:
-        """float [B, N, S, S], foreground probability of each box in its own frame.
-
-        S is `mask_size`, or `postprocess_crop_size` of full-resolution masks.
-        """
+        """float [B, N, S, S], foreground probability of each box in its own frame."""
         logits = self.mask_logits(embeddings, boxes)
         if self.config.deepmac_mask_estimation.predict_full_resolution_masks:
             logits = self.logits_in_boxes(logits, boxes)
