@@ -1,13 +1,15 @@
 # `make quickstart` and `make test` need Python 3.11 and nothing else.
 PYTHON ?= python3
 BIN := .venv/bin
+JAX_BIN := .venv-jax/bin
 
-.PHONY: help venv quickstart test test-fast lint format clean
+.PHONY: help venv venv-jax quickstart test test-fast test-jax lint format clean
 
 help:
 	@echo "make quickstart   set up and run the main job on generated data"
 	@echo "make test         set up and run every test"
 	@echo "make test-fast    the same without the tests marked slow"
+	@echo "make test-jax     set up .venv-jax, which has no TensorFlow, and test there"
 	@echo "make lint         ruff and pyright"
 	@echo "make venv         only set up .venv"
 
@@ -20,6 +22,21 @@ venv: .venv/.installed
 	$(BIN)/python -m pip install --quiet --editable '.[dev]'
 	@touch $@
 
+# The wheel without what it depends on, and then all of that but TensorFlow.
+venv-jax: .venv-jax/.installed
+
+.venv-jax/.installed: .venv/.installed pyproject.toml setup.py
+	$(PYTHON) -m venv .venv-jax
+	$(JAX_BIN)/python -m pip install --quiet --upgrade pip
+	$(BIN)/python -c 'import tomllib; \
+	  project = tomllib.load(open("pyproject.toml", "rb"))["project"]; \
+	  extras = project["optional-dependencies"]; \
+	  print(*(d for d in project["dependencies"] if not d.startswith("tensorflow")), \
+	    *extras["jax"], *(d for d in extras["test"] if d.startswith("pytest")), sep="\n")' \
+	  > .venv-jax/requirements.txt
+	$(JAX_BIN)/python -m pip install --quiet --requirement .venv-jax/requirements.txt
+	@touch $@
+
 quickstart: venv
 	$(BIN)/deepmac quickstart --out quickstart
 
@@ -28,6 +45,16 @@ test: venv
 
 test-fast: venv
 	$(BIN)/python -m pytest -m "not slow"
+
+# Not `python -m pytest`: that would put this folder on the path, before the wheel. The wheel is
+# made from the source archive: setuptools would find removed files again in `build`.
+test-jax: venv-jax
+	rm -rf .venv-jax/dist
+	$(BIN)/python -m build --no-isolation --outdir .venv-jax/dist > .venv-jax/build.log
+	$(JAX_BIN)/python -m pip install --quiet --no-deps --force-reinstall .venv-jax/dist/*.whl
+	$(BIN)/python tests/support/native_golden.py .venv-jax/weights
+	$(JAX_BIN)/pytest tests/without_tensorflow tests/model/test_mask_heads.py \
+	  tests/model/test_full_resolution.py tests/model/test_predictor.py
 
 lint: venv
 	$(BIN)/ruff check .
@@ -39,4 +66,4 @@ format: venv
 	$(BIN)/ruff format .
 
 clean:
-	rm -rf .venv build dist *.egg-info quickstart
+	rm -rf .venv .venv-jax build dist *.egg-info quickstart

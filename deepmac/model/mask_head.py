@@ -6,6 +6,8 @@ foreground, float [M, S, S]. All but the fully connected one take maps of any si
 place of S.
 """
 
+import itertools
+
 import keras
 
 from deepmac.config.schema import MaskHeadConfig
@@ -180,15 +182,13 @@ class ConditionalMaskHead(BuiltLayer):
     def call(self, roi_features, instance, training=False):
         """float [M, S, S, channels[0]], float [M, E] -> float [M, S, S]."""
         x, start = roi_features, 0
-        last = len(self.channels) - 2
-        for i in range(last + 1):
-            n_in, n_out = self.channels[i : i + 2]
+        for n_in, n_out in itertools.pairwise(self.channels):
+            if start > 0:
+                x = ops.relu(x)
             end = start + n_in * n_out
             weights = ops.reshape(instance[:, start:end], (-1, n_in, n_out))
             bias = instance[:, end : end + n_out]
             x = per_pixel(x, weights) + bias[:, None, None, :]
-            if i < last:
-                x = ops.relu(x)
             start = end + n_out
         return x[..., 0]
 

@@ -1,8 +1,8 @@
 """Every mask head by its laws, on whichever backend Keras has. The reference's: tests/golden."""
 
 import dataclasses
+import itertools
 
-import keras
 import numpy as np
 import pytest
 
@@ -43,6 +43,8 @@ def inputs(params: MaskHeadConfig, count: int) -> tuple[np.ndarray, np.ndarray]:
 @pytest.fixture(scope="module", params=KINDS)
 def head(request):
     """Each head with the moving statistics of a batch, so that inference is about something."""
+    import keras
+
     keras.utils.set_random_seed(0)
     params = config(request.param)
     layer = mask_head(params)
@@ -125,9 +127,7 @@ def test_a_conditional_head_is_a_small_network_on_each_pixel(kind):
     for number in range(3):
         pixel = rois[number, 2, 5].astype(float)
         numbers = iter(instance[number].astype(float))
-        for layer, (n_in, n_out) in enumerate(
-            zip(widths[:-1], widths[1:], strict=True)
-        ):
+        for layer, (n_in, n_out) in enumerate(itertools.pairwise(widths)):
             weights = [[next(numbers) for _ in range(n_out)] for _ in range(n_in)]
             pixel = pixel @ np.array(weights) + [next(numbers) for _ in range(n_out)]
             if layer < depth - 1:
