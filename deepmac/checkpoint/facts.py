@@ -225,11 +225,14 @@ def _parameter_free_settings(settings: Mapping[str, Any]) -> dict[str, Any]:
                 )
     if not fitting:
         return {}
-    common = set.intersection(*(set(choice.items()) for choice in fitting))
-    return {
-        _MASK + name: value
-        for name, value in {**dict(common), "use_instance_embedding": False}.items()
+    first, *others = fitting
+    common = {
+        name: value
+        for name, value in first.items()
+        if all(other.get(name) == value for other in others)
     }
+    common["use_instance_embedding"] = False
+    return {_MASK + name: value for name, value in common.items()}
 
 
 def _mask_hourglass_name(spec: HourglassSpec) -> str:
