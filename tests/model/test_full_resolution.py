@@ -135,14 +135,29 @@ def test_the_quirk_resizes_by_the_number_of_boxes(model, config, embeddings):
     assert np.abs(fewer - right[:, :5]).max() > 1e-3
 
 
-def test_the_quirk_needs_a_known_number_of_boxes(config):
-    quirky = DeepMAC(config, reference_quirks=True)
+@pytest.mark.parametrize("quirks", [None, True])
+def test_one_graph_serves_every_number_of_boxes_but_with_the_quirk(
+    model, config, embeddings, quirks
+):
+    import tensorflow as tf
 
-    class Unknown:
-        shape = (1, None, CELLS, CELLS)
+    network = DeepMAC(config, reference_quirks=quirks)
+    network.set_weights(model.get_weights())
 
-    with pytest.raises(ConfigError, match="depend on the number of boxes"):
-        quirky.logits_in_boxes(Unknown(), None)
+    @tf.function(input_signature=[tf.TensorSpec((2, None, 4), tf.float32)])
+    def run(boxes):
+        return network.masks_for_boxes(embeddings, boxes)
+
+    boxes = boxes_norm(2, 3)
+    if quirks:
+        with pytest.raises(ConfigError, match="depend on the number of boxes"):
+            run(boxes)
+        return
+    for num_boxes in (1, 3):
+        some = run(boxes[:, :num_boxes])
+        expected = masks(model, embeddings, boxes[:, :num_boxes])
+        np.testing.assert_allclose(some, expected, atol=1e-5)
+    assert run.experimental_get_tracing_count() == 1
 
 
 @pytest.mark.parametrize("quirks", [None, True])
