@@ -2,8 +2,11 @@
 PYTHON ?= python3
 BIN := .venv/bin
 GARDEN_BIN := .venv-garden/bin
+JAX_BIN := .venv-jax/bin
+# XLA compiles each shape of each operation; for tests it need not optimise.
+HASTY := XLA_FLAGS=--xla_backend_optimization_level=0
 
-.PHONY: help venv venv-garden quickstart test test-fast test-garden fuzz lint format clean
+.PHONY: help venv venv-garden venv-jax quickstart test test-fast test-garden test-jax fuzz lint format clean
 
 help:
 	@echo "make quickstart   set up and run the main job on generated data"
@@ -11,6 +14,7 @@ help:
 	@echo "make test-fast    the same without the tests marked slow"
 	@echo "make fuzz         look for inputs that break something, an hour of CPU time"
 	@echo "make test-garden  set up .venv-garden, which has the Model Garden, and test against it"
+	@echo "make test-jax     set up .venv-jax, which has no TensorFlow, and test there"
 	@echo "make lint         ruff and pyright"
 	@echo "make venv         only set up .venv"
 
@@ -21,6 +25,21 @@ venv: .venv/.installed
 	$(PYTHON) -m venv .venv
 	$(BIN)/python -m pip install --quiet --upgrade pip 'setuptools>=77' wheel build
 	$(BIN)/python -m pip install --quiet --editable '.[dev]'
+	@touch $@
+
+# The wheel without what it depends on, and then all of that but TensorFlow.
+venv-jax: .venv-jax/.installed
+
+.venv-jax/.installed: .venv/.installed pyproject.toml setup.py
+	$(PYTHON) -m venv .venv-jax
+	$(JAX_BIN)/python -m pip install --quiet --upgrade pip
+	$(BIN)/python -c 'import tomllib; \
+	  project = tomllib.load(open("pyproject.toml", "rb"))["project"]; \
+	  extras = project["optional-dependencies"]; \
+	  print(*(d for d in project["dependencies"] if not d.startswith("tensorflow")), \
+	    *extras["jax"], *(d for d in extras["test"] if d.startswith("pytest")), sep="\n")' \
+	  > .venv-jax/requirements.txt
+	$(JAX_BIN)/python -m pip install --quiet --requirement .venv-jax/requirements.txt
 	@touch $@
 
 quickstart: venv
@@ -60,6 +79,16 @@ venv-garden: .venv-garden/.installed
 test-garden: venv-garden
 	$(GARDEN_BIN)/python -m pytest -m garden -W ignore tests/garden
 
+# Not `python -m pytest`: that would put this folder on the path, before the wheel. The wheel is
+# made from the source archive: setuptools would find removed files again in `build`.
+test-jax: venv-jax
+	rm -rf .venv-jax/dist
+	$(BIN)/python -m build --no-isolation --outdir .venv-jax/dist > .venv-jax/build.log
+	$(JAX_BIN)/python -m pip install --quiet --no-deps --force-reinstall .venv-jax/dist/*.whl
+	$(BIN)/python tests/support/native_golden.py .venv-jax/weights
+	$(HASTY) $(JAX_BIN)/pytest tests/without_tensorflow tests/model/test_mask_heads.py \
+	  -k "not hourglass"
+
 lint: venv
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
@@ -70,4 +99,4 @@ format: venv
 	$(BIN)/ruff format .
 
 clean:
-	rm -rf .venv .venv-garden build dist *.egg-info quickstart
+	rm -rf .venv .venv-garden .venv-jax build dist *.egg-info quickstart

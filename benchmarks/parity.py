@@ -3,8 +3,9 @@
     python -m benchmarks.parity tests/golden
     python -m benchmarks.parity RECORDED --write docs/parity.md
 
-RECORDED is a folder of cases, see `recordings`. Everything is measured twice: with TensorFlow as it
-comes, and without oneDNN, whose convolutions add in another order than those that were recorded.
+RECORDED is a folder of cases, see `recordings`. Everything is measured with TensorFlow as it
+comes, and without oneDNN, whose convolutions add in another order than those that were recorded;
+and once more on JAX, but for training mode (`benchmarks.backends`).
 The table goes to the screen, or between the markers of a page. Exit status 1: a difference is
 beyond its tolerance.
 """
@@ -22,6 +23,7 @@ from benchmarks.recordings import Difference
 
 ROOT = Path(__file__).resolve().parents[1]
 BEGIN, END = "<!-- parity table -->", "<!-- end of parity table -->"
+ON_JAX = {"KERAS_BACKEND": "jax"}
 WITHOUT_ONEDNN = {"TF_ENABLE_ONEDNN_OPTS": "0"}  # read when TensorFlow is imported
 
 
@@ -38,22 +40,32 @@ def measure(recorded: Path, environment: dict[str, str]) -> list[Difference]:
     return [Difference(**fields) for fields in json.loads(process.stdout)]
 
 
-def table(default: Sequence[Difference], without_onednn: Sequence[Difference]) -> str:
+def table(
+    default: Sequence[Difference],
+    without_onednn: Sequence[Difference],
+    on_jax: Sequence[Difference],
+) -> str:
     """A Markdown table: of each group of arrays of each case the one nearest to its tolerance."""
     lines = [
-        "| case | compared | arrays | largest error | without oneDNN | tolerance |",
-        "|---|---|---:|---:|---:|---:|",
+        "| case | compared | arrays | largest error | without oneDNN | JAX | tolerance |",
+        "|---|---|---:|---:|---:|---:|---:|",
     ]
-    plain = _by_group(without_onednn)
+    others = [_by_group(without_onednn), _by_group(on_jax)]
     for (case, group), members in _by_group(default).items():
         worst = max(members, key=_closeness)
         tolerance = f"{worst.tolerance:.1e}" if worst.tolerance else "equal"
-        errors = [worst.error, max(plain[case, group], key=_closeness).error]
-        cells = [f"{error:.1e}" if error else "0" for error in errors]
+        cells = [_error(members), *(_error(o.get((case, group))) for o in others)]
         lines.append(
             f"| {case} | {group} | {len(members)} | {' | '.join(cells)} | {tolerance} |"
         )
     return "\n".join(lines)
+
+
+def _error(members: Sequence[Difference] | None) -> str:
+    if members is None:
+        return "-"
+    error = max(members, key=_closeness).error
+    return f"{error:.1e}" if error else "0"
 
 
 def _by_group(
@@ -96,7 +108,8 @@ def main() -> int:
         return 0
     default = measure(arguments.recorded, {})
     without_onednn = measure(arguments.recorded, WITHOUT_ONEDNN)
-    text = table(default, without_onednn)
+    on_jax = measure(arguments.recorded, ON_JAX)
+    text = table(default, without_onednn, on_jax)
     if arguments.write:
         page = arguments.write.read_text(encoding="utf-8")
         before, rest = page.split(BEGIN)
@@ -104,7 +117,7 @@ def main() -> int:
         arguments.write.write_text(page, encoding="utf-8")
     else:
         print(text)
-    failed = [d for d in (*default, *without_onednn) if d.error > d.tolerance]
+    failed = [d for d in (*default, *without_onednn, *on_jax) if d.error > d.tolerance]
     for difference in failed:
         print(f"beyond its tolerance: {difference}", file=sys.stderr)
     return 1 if failed else 0

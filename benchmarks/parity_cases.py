@@ -11,7 +11,7 @@ from benchmarks.parity_parts import (
 )
 from benchmarks.parity_whole import WHOLE_MODELS, compare_whole_model
 from benchmarks.recordings import Difference
-from deepmac.model.mask_head import HOURGLASSES
+from deepmac.config.schema import MASK_NETWORK_STAGES
 
 
 def compare(folder: Path, case: str) -> list[Difference]:
@@ -31,7 +31,8 @@ _COMPARE: dict[str, Callable[[Path, str], list[Difference]]] = {
 
 def case_names(folder: Path) -> list[str]:
     """The cases in a folder that are about the forward pass of networks we have."""
-    heads = [f"mask_heads/{kind}" for kind in HOURGLASSES]
+    kinds = [*MASK_NETWORK_STAGES, "cond_inst1", "cond_inst2", "cond_inst3"]
+    heads = [f"mask_heads/{kind}" for kind in kinds]
     backbones = [f"backbones/{path.name}" for path in folder.glob("backbones/*/")]
     known = ["preprocess", "cores", *sorted(backbones), *heads, *WHOLE_MODELS]
     return [case for case in known if (folder / case / "outputs.npz").exists()]

@@ -1,27 +1,34 @@
 """What is compared in the cases that are parts of the network, fed with the recorded inputs."""
 
 import json
+import re
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import keras
 import numpy as np
-import tensorflow as tf
 
+from benchmarks.backends import (
+    as_run,
+    compares_training,
+    input_gradients,
+    left_out,
+    train_once,
+)
 from benchmarks.recordings import Difference, Recording
 from deepmac.checkpoint.load import open_weights
 from deepmac.checkpoint.names import reference_name
 from deepmac.config.schema import (
     FeatureExtractorConfig,
     ImageResizerConfig,
+    MaskHeadConfig,
 )
 from deepmac.config.textproto import read
 from deepmac.model import decode, preprocess
 from deepmac.model.hourglass import HourglassNetwork, HourglassSpec, hourglass_spec
-from deepmac.model.mask_head import HOURGLASSES, HourglassMaskHead
+from deepmac.model.mask_head import ConditionalMaskHead, mask_head
 from deepmac.model.roi import cut_rois
-from deepmac.model.tensors import ops
 from deepmac.model.variables import named_variables
 from deepmac.paste import paste_mask
 
@@ -51,6 +58,16 @@ def compare_cores(folder: Path, case: str) -> list[Difference]:
         _compare_crops(recording, given["crop/image"], given["crop/boxes"])
     if "decode/heatmap" in given:
         _compare_decoding(recording)
+    for name in ("depth1_channels5", "depth2_channels4", "depth3_channels3"):
+        if f"condconv/{name}/input" in given:
+            depth, width = map(int, re.findall(r"\d+", name))
+            features = given[f"condconv/{name}/input"]
+            channels = (features.shape[-1], *(width,) * (depth - 1), 1)
+            run = as_run(ConditionalMaskHead(channels))
+            logits = run(features, given[f"condconv/{name}/params"])
+            recording.compare(
+                f"condconv/{name}", logits[..., None], "conditional layers", **close
+            )
     if "paste/masks" in given:
         masks, boxes = given["paste/masks"], given["paste/boxes"]
         for size in ((37, 53), (14, 14), (100, 64)):
@@ -69,13 +86,13 @@ def compare_cores(folder: Path, case: str) -> list[Difference]:
         # training, and what only training uses
         "(color|boxcons|maskloss|selfsup|points|transform|loss|jitter|schedule)/",
         "masks/(fill|no_class|resize|filter)",
-        "condconv/",  # a mask head that is not available yet
+        *left_out(),
     )
 
 
 def _compare_crops(recording: Recording, image: np.ndarray, boxes: np.ndarray) -> None:
     def cut(values, height, width):
-        return cut_rois(tf.constant(values), tf.constant(boxes), height, width)
+        return as_run(lambda v, b: cut_rois(v, b, height, width))(values, boxes)
 
     group, close = "cropping", {"atol": 1e-5, "rtol": 1e-5}
     for height, width in ((8, 8), (16, 16), (5, 7), (32, 32), (1, 1), (2, 3)):
@@ -84,40 +101,39 @@ def _compare_crops(recording: Recording, image: np.ndarray, boxes: np.ndarray) -
     # what lies outside counts as 0; as -1 it does after a shift of the values
     outside = cut(image + 1, 8, 8) - 1
     recording.compare("crop/extrapolation_minus1_8x8", outside, group, **close)
-    values = tf.constant(image)
-    with tf.GradientTape() as tape:
-        tape.watch(values)
-        total = tf.reduce_sum(tf.sin(cut(values, 6, 6)))
-    gradient = tf.convert_to_tensor(tape.gradient(total, values))
-    recording.compare("crop/grad_image_of_sum_sin_6x6", gradient, group, **close)
+    if compares_training():
+        (gradient,) = input_gradients(lambda v: [cut_rois(v, boxes, 6, 6)], image)
+        recording.compare("crop/grad_image_of_sum_sin_6x6", gradient, group, **close)
     masks = recording.inputs.get("masks/masks")
     if masks is not None:
         planes = masks.reshape(-1, *masks.shape[2:], 1).astype(np.float32)
         each = recording.inputs["masks/boxes"].reshape(-1, 1, 4)
-        crops = cut_rois(tf.constant(planes), tf.constant(each), 16, 16)
+        crops = as_run(lambda v, b: cut_rois(v, b, 16, 16))(planes, each)
         crops = np.asarray(crops).reshape(*masks.shape[:2], 16, 16)
         recording.compare("masks/crop_and_resize_16", crops, group, **close)
 
 
 def _compare_decoding(recording: Recording) -> None:
     given, group, close = recording.inputs, "decoding", {"atol": 1e-5, "rtol": 1e-5}
-    heatmap = tf.constant(given["decode/heatmap"])
+    maps = [given[f"decode/{name}"] for name in ("heatmap", "height_width", "offset")]
     shapes = given["decode/true_image_shapes"]
+
+    def decoded(kernel_size):
+        def run(heatmap, sizes, offsets, shapes):
+            peaks = decode.find_peaks(heatmap, 12, kernel_size)
+            boxes = decode.boxes_at(peaks.rows, peaks.cols, sizes, offsets)
+            return peaks, boxes, decode.boxes_in_image(boxes, shapes)
+
+        return as_run(run)
+
     for kernel_size in (1, 3, 5):
-        peaks = decode.find_peaks(heatmap, 12, kernel_size)
-        boxes = decode.boxes_at(
-            peaks.rows,
-            peaks.cols,
-            tf.constant(given["decode/height_width"]),
-            tf.constant(given["decode/offset"]),
-        )
+        peaks, boxes, in_image = decoded(kernel_size)(*maps, shapes)
         name = f"decode/pool{kernel_size}"
         recording.compare(f"{name}/scores", peaks.scores, group, **close)
         recording.compare(f"{name}/y", peaks.rows, group)
         recording.compare(f"{name}/x", peaks.cols, group)
         recording.compare(f"{name}/classes", peaks.class_indices, group)
         recording.compare(f"{name}/boxes_absolute", boxes, group, **close)
-        in_image = decode.boxes_in_image(boxes, shapes)
         recording.compare(f"{name}/boxes_normalized", in_image, group, **close)
     _, height, width, _ = given["decode/heatmap"].shape
     for name, sizes in (
@@ -137,19 +153,38 @@ def compare_backbone(folder: Path, case: str) -> list[Difference]:
     spec, extractor = _backbone_of(recording.folder / "backbone.json")
     net = HourglassNetwork(spec, in_channels=3, stem_stride=4)
     _load(net, "backbone", recording.folder)
-    is_deep = spec.num_stages >= 5 or (spec.num_hourglasses > 1 and spec.num_stages > 2)
     images = preprocess.normalise(
         recording.inputs["image"].astype(np.float32), extractor
     )
     recording.compare("preprocessed", images, "input", atol=1e-4, rtol=1e-5)
     close = {"group": "features", "atol": 5e-5, "rtol": 1e-5}
-    stem = net.stem(images)
+    stem, hourglass, outputs = as_run(layers_of(net), net)(images)
     recording.compare("eval/input_block", stem, **close)
-    recording.compare("eval/hourglass0", net.hourglasses[0](stem), **close)
-    for i, features in enumerate(net(images)):
+    recording.compare("eval/hourglass0", hourglass, **close)
+    for i, features in enumerate(outputs):
         recording.compare(f"eval/features/{i}", features, **close)
 
-    outputs, gradients = _train_once(net, lambda: net(images, training=True))
+    if compares_training():
+        _compare_training(recording, net, images)
+    return recording.finish("train/grad_names", "train/bn_names", *left_out())
+
+
+def layers_of(net: HourglassNetwork) -> Callable[[Any], tuple[Any, Any, list[Any]]]:
+    """From images to what the stem, the first hourglass and all of the network return."""
+
+    def run(images):
+        stem = net.stem(images)
+        return stem, net.hourglasses[0](stem), net(images)
+
+    return run
+
+
+def _compare_training(
+    recording: Recording, net: HourglassNetwork, images: np.ndarray
+) -> None:
+    spec = net.spec
+    is_deep = spec.num_stages >= 5 or (spec.num_hourglasses > 1 and spec.num_stages > 2)
+    outputs, gradients = train_once(net, lambda: net(images, training=True))
     for i, features in enumerate(outputs):
         recording.compare(
             f"train/features/{i}",
@@ -172,54 +207,63 @@ def compare_backbone(folder: Path, case: str) -> list[Difference]:
             atol=1e-4,
             rtol=1e-2 if is_deep else 1e-3,
         )
-    return recording.finish("train/grad_names", "train/bn_names")
 
 
 def compare_mask_head(folder: Path, case: str) -> list[Difference]:
     """Logits in both modes, gradients, and the moving statistics after one training step."""
     recording = Recording(folder, case)
-    head_settings = json.loads((recording.folder / "head.json").read_text())
-    depth, variant = HOURGLASSES[head_settings["network_type"]]
-    uses_instance = head_settings["use_instance_embedding"]
-    head = HourglassMaskHead(
-        hourglass_spec(depth, head_settings["num_init_channels"], **variant),
-        roi_channels=head_settings["pixel_embedding_channels"],
-        instance_channels=head_settings["instance_embedding_dim"] * uses_instance,
+    settings = json.loads((recording.folder / "head.json").read_text())
+    kind = settings["network_type"]
+    config = MaskHeadConfig(
+        network_type=kind,
+        mask_size=settings["mask_size"],
+        num_init_channels=settings["num_init_channels"],
+        pixel_embedding_dim=settings["pixel_embedding_channels"],
+        dim=settings["instance_embedding_dim"],
+        use_xy=False,  # what is recorded as pixels holds whatever goes in
+        use_instance_embedding=settings["use_instance_embedding"],
     )
+    head = mask_head(config)
     _load(head, "mask_head", recording.folder)
-    is_deep = depth in (52, 100)
-    crops = tf.constant(recording.inputs["pixel_embedding_crops"])
-    instance = tf.constant(recording.inputs["instance_embedding"])
-    with tf.GradientTape() as tape:
-        tape.watch([crops, instance])
-        logits = head(crops, instance)
-        total = ops.sum(ops.sin(logits))
+    inputs = ("pixel_embedding_crops", "instance_embedding")
+    given = [recording.inputs[name] for name in inputs]
+    logits = as_run(head, head)(*given)
     recording.compare("eval/mask_logits", logits, "logits", atol=2e-5, rtol=1e-5)
-    for name, gradient in zip(
-        ("pixel_embedding_crops", "instance_embedding"),
-        tape.gradient(total, [crops, instance]),
-        strict=True,
-    ):
+    if compares_training():
+        _compare_head_gradients(
+            recording, kind, head, dict(zip(inputs, given, strict=True))
+        )
+    return recording.finish("train/grad_names", *left_out())
+
+
+def _compare_head_gradients(
+    recording: Recording,
+    kind: str,
+    head: keras.layers.Layer,
+    inputs: dict[str, np.ndarray],
+) -> None:
+    is_deep = kind in ("hourglass52", "hourglass100")
+    given = list(inputs.values())
+    gradients = input_gradients(lambda *tensors: [head(*tensors)], *given)
+    for name, gradient in zip(inputs, gradients, strict=True):
         recording.compare(
             f"eval/grad_sum_sin_wrt_{name}",
             gradient,
             "input gradients",
-            rtol=0.3 if depth == 100 else 1e-4,
+            rtol=0.3 if kind == "hourglass100" else 1e-4,
         )
-    (logits,), gradients = _train_once(
-        head, lambda: [head(crops, instance, training=True)]
-    )
+    (logits,), gradients = train_once(head, lambda: [head(*given, training=True)])
     recording.compare(
         "train/mask_logits", logits, "logits, training", atol=2e-3 if is_deep else 1e-4
     )
     # ReLUs of the deepest flip under rounding: with another convolution library than the one that
     # was recorded some norms change by 40 %, the whole gradient's by 0.4 %
-    rtol = {100: 0.5, 52: 5e-2}.get(depth, 1e-3)
-    _compare_gradients(recording, "mask_head", gradients, rtol)
+    rtol = {"hourglass100": 0.5, "hourglass52": 5e-2}.get(kind, 1e-3)
+    if gradients:
+        _compare_gradients(recording, "mask_head", gradients, rtol)
     # the recordings say 1e-3 here; for backbones of this depth they say 1e-2
     rtol = 1e-2 if is_deep else 1e-3
     compare_statistics(recording, head, "mask_head", "after_one_call", 1e-4, rtol)
-    return recording.finish("train/grad_names")
 
 
 def hourglass_dimensions(settings: dict[str, Any]) -> HourglassSpec:
@@ -249,26 +293,12 @@ def _backbone_of(path: Path) -> tuple[HourglassSpec, FeatureExtractorConfig]:
 
 def _load(layer: keras.layers.Layer, path: str, folder: Path) -> None:
     """Fills a part of a network, which lies at `path` in a whole one."""
+    named = named_variables(layer)
+    if not named:  # then the recorded checkpoint has none either
+        return
     weights = open_weights(str(folder / "checkpoint" / "ckpt-1"))
-    for name, variable in named_variables(layer).items():
+    for name, variable in named.items():
         variable.assign(weights.read(_reference_name(f"{path}/{name}")))
-
-
-def _train_once(
-    layer: keras.layers.Layer, forward: Callable[[], list[Any]]
-) -> tuple[list[Any], dict[str, float]]:
-    """One pass in training mode: outputs, and norms of the gradient of the sum of their sines."""
-    named = {
-        path: variable
-        for path, variable in named_variables(layer).items()
-        if variable.trainable
-    }
-    with tf.GradientTape() as tape:
-        outputs = forward()
-        total = ops.sum([ops.sum(ops.sin(output)) for output in outputs])
-    gradients = tape.gradient(total, [variable.value for variable in named.values()])
-    norms = [float(np.linalg.norm(np.asarray(gradient))) for gradient in gradients]
-    return outputs, dict(zip(named, norms, strict=True))
 
 
 def _compare_gradients(

@@ -10,7 +10,7 @@ import re
 from collections.abc import Mapping
 from typing import Any
 
-from deepmac.config.schema import PipelineConfig
+from deepmac.config.schema import PipelineConfig, cond_inst_parameters
 from deepmac.model.hourglass import BACKBONES, HourglassSpec, hourglass_spec
 from deepmac.model.mask_head import HOURGLASSES
 
@@ -32,6 +32,9 @@ _OUT_CHANNELS = {
     "INSTANCE_EMBEDDING": _MASK + "dim",
     "PIXEL_EMBEDDING": _MASK + "pixel_embedding_dim",
 }
+
+# Layers of the conditional networks that are considered: published ones have three.
+_MOST_LAYERS = 4
 
 # Number of the last layer -> network_type: six layers with weights in the first block of a
 # stack, five in the others.
@@ -64,6 +67,8 @@ def infer_settings(shapes: Shapes) -> dict[str, Any]:
     width = _input_width(shapes)
     if width is not None:
         settings |= _inputs(width, settings)
+    elif not any(name.startswith("_mask_net/") for name in shapes):
+        settings |= _parameter_free_settings(settings)
     return settings
 
 
@@ -204,6 +209,42 @@ def _mask_settings(shapes: Shapes) -> dict[str, Any]:
         last, f"resnet of {last + 1} layers with weights"
     )
     return settings
+
+
+def _parameter_free_settings(settings: Mapping[str, Any]) -> dict[str, Any]:
+    """Of a mask network whose weights are the instance embedding, as far as its size tells.
+
+    Several small networks may have as many weights; then only what they have in common is told.
+    """
+    pixel = settings.get(_MASK + "pixel_embedding_dim")
+    dim = settings.get(_MASK + "dim")
+    if pixel is None or dim is None:
+        return {}
+    fitting: list[dict[str, Any]] = []
+    if dim == pixel:
+        fitting.append({"network_type": "embedding_projection", "use_xy": False})
+    for use_xy, depth in itertools.product((False, True), range(1, _MOST_LAYERS + 1)):
+        inputs = pixel + 2 * use_xy
+        for hidden in range(1, dim) if depth > 1 else (inputs,):
+            if cond_inst_parameters(depth, inputs, hidden) == dim:
+                kind = f"cond_inst{depth}"
+                fitting.append(
+                    {
+                        "network_type": kind,
+                        "num_init_channels": hidden,
+                        "use_xy": use_xy,
+                    }
+                )
+    if not fitting:
+        return {}
+    first, *others = fitting
+    common = {
+        name: value
+        for name, value in first.items()
+        if all(other.get(name) == value for other in others)
+    }
+    common["use_instance_embedding"] = False
+    return {_MASK + name: value for name, value in common.items()}
 
 
 def _mask_hourglass_name(spec: HourglassSpec) -> str:

@@ -6,7 +6,27 @@ child `box/scale`), without the root (`model/`). Inside a block both are the sam
 """
 
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+
+
+def _resnet_rows() -> Iterator[tuple[str, str]]:
+    """The blocks of the `resnet` mask heads, whose layers the reference numbers all through.
+
+    Of the ten blocks of the deepest one the shallower ones have the first few. The first block
+    of a stack ends with a convolution on the way around.
+    """
+    number = 0
+    for block in range(10):
+        layers = ["pre_norm", "conv1", "norm1", "conv2", "norm2"]
+        if block in (0, 8):
+            layers.append("shortcut")
+        for layer in layers:
+            yield (
+                f"mask_head/blocks/{block}/{layer}/{{leaf}}",
+                f"_mask_net/_net/model/layer_with_weights-{number}/{{leaf}}",
+            )
+            number += 1
+
 
 # `{rest}` is any path, every other field one name. The first row that matches counts.
 _ROWS = (
@@ -16,6 +36,11 @@ _ROWS = (
         "_feature_extractor/_network/hourglass_network/{rest}",
     ),
     ("backbone/{rest}", "_feature_extractor/_network/{rest}"),
+    *_resnet_rows(),
+    *(
+        (f"mask_head/{layer}/{{leaf}}", f"_mask_net/_net/{layer}/{{leaf}}")
+        for layer in ("input_layer", "fc1", "fc2")
+    ),
     ("mask_head/net/stem/{rest}", "_mask_net/_net/conv_input/{rest}"),
     ("mask_head/net/hourglasses/{rest}", "_mask_net/_net/hourglass_network/{rest}"),
     ("mask_head/net/{rest}", "_mask_net/_net/{rest}"),

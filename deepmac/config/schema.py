@@ -15,6 +15,7 @@ written for it means the same here. Numbers are held as written (double precisio
 """
 
 import enum
+import itertools
 import re
 from typing import Annotated, Any, ClassVar
 
@@ -373,10 +374,11 @@ class MaskHeadConfig(Message):
             "dim",
             "pixel_embedding_dim",
             "mask_size",
-            "num_init_channels",
             "postprocess_crop_size",
             "color_consistency_dilation",
         )
+        if self.network_type != "embedding_projection":  # which has no channels
+            self.require_positive("num_init_channels")
         self._check_training()
         self._check_network_type()
         if self.predict_full_resolution_masks:
@@ -442,18 +444,15 @@ class MaskHeadConfig(Message):
     def _check_parameter_count(self) -> None:
         inputs = self.pixel_embedding_dim + 2 * self.use_xy
         hidden, depth = self.num_init_channels, self.cond_inst_depth
+        if depth == 1 and hidden != inputs:
+            raise FieldError(
+                "num_init_channels",
+                f"must be {inputs} (the input channels) for cond_inst1, got {hidden}",
+            )
         if depth is None:
             needed = self.pixel_embedding_dim
-        elif depth == 1:
-            if hidden != inputs:
-                raise FieldError(
-                    "num_init_channels",
-                    f"must be {inputs} (the input channels) for cond_inst1, got {hidden}",
-                )
-            needed = inputs + 1
         else:
-            weights = inputs * hidden + (depth - 2) * hidden**2 + hidden
-            needed = weights + (depth - 1) * hidden + 1
+            needed = cond_inst_parameters(depth, inputs, hidden)
         self.require(
             "dim", self.dim == needed, f"must be {needed} for {self.network_type}"
         )
@@ -496,6 +495,12 @@ class MaskHeadConfig(Message):
     def size_divisor(self) -> int:
         """Height and width of the mask network's input must be multiples of this."""
         return 2 ** MASK_NETWORK_STAGES.get(self.network_type, 0)
+
+
+def cond_inst_parameters(depth: int, inputs: int, hidden: int) -> int:
+    """Weights and biases of `depth` layers, from `inputs` channels by `hidden` ones to 1."""
+    widths = [inputs, *[hidden] * (depth - 1), 1]
+    return sum(n_in * n_out + n_out for n_in, n_out in itertools.pairwise(widths))
 
 
 _OTHER_TASK = (

@@ -4,14 +4,21 @@ from typing import NamedTuple
 
 import keras
 
-from deepmac.config.schema import CenterNetConfig
+from deepmac.config.schema import STRIDE, CenterNetConfig
 from deepmac.errors import ConfigError
 from deepmac.model.decode import Detections, decode, true_image_mask
 from deepmac.model.heads import HeadOutputs, Heads
 from deepmac.model.hourglass import HourglassNetwork, HourglassSpec, backbone_spec
 from deepmac.model.mask_head import mask_head
 from deepmac.model.preprocess import normalise
-from deepmac.model.roi import cut_rois, instance_embedding_at_centres, with_coordinates
+from deepmac.model.roi import (
+    cut_from_own_maps,
+    cut_rois,
+    instance_embedding_at_centres,
+    whole_maps,
+    with_coordinates,
+    with_offsets_from_centres,
+)
 from deepmac.model.tensors import Tensor, ops
 
 
@@ -26,7 +33,7 @@ class Output(NamedTuple):
     """What the network says of one feature output of its backbone."""
 
     heads: HeadOutputs
-    mask_logits: Tensor | None  # float [B, N, S, S]; None where masks are not trained
+    mask_logits: Tensor | None  # as of `DeepMAC.mask_logits`; None: masks not trained
 
 
 class DeepMAC(keras.Model):
@@ -46,11 +53,10 @@ class DeepMAC(keras.Model):
         backbone: dimensions other than those of the backbone that `config` names.
         embedding_head_kernel: height and width of the first convolution of the two embedding
             heads. Reference checkpoints exist with (3, 3) and with (1, 3).
-        reference_quirks: how padding is kept from being detected: see `true_image_mask`. None
-            and True compare as the reference does, False compares like with like.
-
-    Raises:
-        ConfigError: the configuration asks for something that is not available yet.
+        reference_quirks: how padding is kept from being detected, see `true_image_mask`: None
+            and True compare as the reference does, False compares like with like. And how
+            full-resolution logits are resized, see `logits_in_boxes`: True as the reference does,
+            None and False by the stride.
     """
 
     def __init__(
@@ -62,10 +68,6 @@ class DeepMAC(keras.Model):
         reference_quirks: bool | None = None,
     ):
         super().__init__()
-        if config.deepmac_mask_estimation.predict_full_resolution_masks:
-            raise ConfigError(
-                "deepmac_mask_estimation.predict_full_resolution_masks is not available yet"
-            )
         spec = backbone or backbone_spec(config.feature_extractor.type)
         self.config = config
         self.reference_quirks = reference_quirks
@@ -76,6 +78,25 @@ class DeepMAC(keras.Model):
         ]
         self.mask_head = mask_head(config.deepmac_mask_estimation)
         self.built = True
+
+    @property
+    def mask_size(self) -> int:
+        """S, the sides of the masks in the frames of boxes."""
+        params = self.config.deepmac_mask_estimation
+        if params.predict_full_resolution_masks:
+            return params.postprocess_crop_size
+        return params.mask_size
+
+    @property
+    def size_divisor(self) -> int:
+        """Pixels of which height and width of the padded images must be multiples."""
+        divisor, params = (
+            self.backbone.spec.size_divisor,
+            self.config.deepmac_mask_estimation,
+        )
+        if params.predict_full_resolution_masks:
+            divisor = max(divisor, params.size_divisor)  # powers of two
+        return STRIDE * divisor
 
     def call(self, images, boxes, training=False) -> list[Output]:
         """Everything that is trained: every head of every feature output, masks for `boxes`."""
@@ -131,27 +152,64 @@ class DeepMAC(keras.Model):
         )
 
     def cut(self, embeddings: Embeddings, boxes: Tensor) -> tuple[Tensor, Tensor]:
-        """What the mask head sees: float [B, N, S, S, C], and float [B, N, E]."""
+        """What the mask head sees: float [B, N, S, S, C], and float [B, N, E].
+
+        With full-resolution masks it sees the whole map for each box: float [B, N, h, w, C].
+        """
         params = self.config.deepmac_mask_estimation
-        size = params.mask_size
-        roi_features = cut_rois(embeddings.pixel, boxes, size, size)
-        if params.use_xy:
-            roi_features = with_coordinates(roi_features)
-        return roi_features, instance_embedding_at_centres(embeddings.instance, boxes)
+        if params.predict_full_resolution_masks:
+            features = whole_maps(embeddings.pixel, boxes)
+            if params.use_xy:
+                features = with_offsets_from_centres(features, boxes)
+        else:
+            size = params.mask_size
+            features = cut_rois(embeddings.pixel, boxes, size, size)
+            if params.use_xy:
+                features = with_coordinates(features)
+        return features, instance_embedding_at_centres(embeddings.instance, boxes)
 
     def mask_logits(
         self, embeddings: Embeddings, boxes: Tensor, training: bool = False
     ) -> Tensor:
-        """float [B, N, S, S], of each box in its own frame."""
-        roi_features, instance = self.cut(embeddings, boxes)
-        num_boxes, size = ops.shape(roi_features)[1], roi_features.shape[2]
+        """float [B, N, S, S], of each box in its own frame.
+
+        With full-resolution masks float [B, N, h, w], of each box in the frame of the map.
+        """
+        features, instance = self.cut(embeddings, boxes)
+        num_boxes, (height, width) = ops.shape(features)[1], features.shape[2:4]
         logits = self.mask_head(
-            ops.reshape(roi_features, (-1, *roi_features.shape[2:])),
+            ops.reshape(features, (-1, *features.shape[2:])),
             ops.reshape(instance, (-1, instance.shape[-1])),
             training=training,
         )
-        return ops.reshape(logits, (-1, num_boxes, size, size))
+        return ops.reshape(logits, (-1, num_boxes, height, width))
 
     def masks_for_boxes(self, embeddings: Embeddings, boxes: Tensor) -> Tensor:
         """float [B, N, S, S], foreground probability of each box in its own frame."""
-        return ops.sigmoid(self.mask_logits(embeddings, boxes))
+        logits = self.mask_logits(embeddings, boxes)
+        if self.config.deepmac_mask_estimation.predict_full_resolution_masks:
+            logits = self.logits_in_boxes(logits, boxes)
+        return ops.sigmoid(logits)
+
+    def logits_in_boxes(self, logits: Tensor, boxes: Tensor) -> Tensor:
+        """Full-resolution logits [B, N, h, w] in the frames of the boxes: float [B, N, S, S].
+
+        They are resized to the input, h and w times the stride, before they are cut. With
+        `reference_quirks` True to N and h times the stride, as the reference does by mistake: it
+        takes the sides of another layout. As boxes are fractions, the masks stay in place and are
+        only sampled too coarsely or too finely.
+
+        Raises:
+            ConfigError: `reference_quirks` is True and N, in a graph, is not known beforehand.
+        """
+        _, num_boxes, height, width = logits.shape
+        if self.reference_quirks and num_boxes is None:
+            raise ConfigError(
+                "with reference_quirks full-resolution masks depend on the number of boxes, "
+                "which must then be fixed; leave reference_quirks out"
+            )
+        resized = (num_boxes, height) if self.reference_quirks else (height, width)
+        size = self.config.deepmac_mask_estimation.postprocess_crop_size
+        return cut_from_own_maps(
+            logits, boxes, size, *(STRIDE * side for side in resized)
+        )

@@ -25,9 +25,11 @@ class BuiltLayer(keras.layers.Layer):
     Attributes:
         folds: names of the attributes that hold a convolution without bias and the norm that
             follows it: see `deepmac.model.folding`.
+        is_output: what it computes by itself is an output of the network, worth all of float32.
     """
 
     folds: ClassVar[tuple[tuple[str, str], ...]] = ()
+    is_output: ClassVar[bool] = False
 
     def __init__(self):
         super().__init__()

@@ -1,4 +1,4 @@
-"""Boxes and feature maps -> the features of each box, all in one frame.
+"""Boxes and feature maps -> the features of each box, all in one frame, or whole maps for each.
 
 Boxes are (ymin, xmin, ymax, xmax) in fractions of the padded model input, which is also the
 frame of the feature maps. They may be flipped or overhang the map.
@@ -99,6 +99,52 @@ def with_coordinates(roi_features: Tensor) -> Tensor:
     y = plane + ops.linspace(-1.0, 1.0, height)[:, None, None]
     x = plane + ops.linspace(-1.0, 1.0, width)[:, None]
     return ops.concatenate([y, x, roi_features], axis=-1)
+
+
+def whole_maps(features: Tensor, boxes: Tensor) -> Tensor:
+    """The whole feature map [B, h, w, C] for each of the boxes [B, N, 4]: [B, N, h, w, C]."""
+    return features[:, None] + ops.zeros_like(boxes[..., :1])[..., None, None]
+
+
+def with_offsets_from_centres(maps: Tensor, boxes: Tensor) -> Tensor:
+    """Whole maps behind the position as seen from the centre of the box: [B, N, h, w, 2 + C].
+
+    The first two channels are y and x in fractions of the map, whose corner samples are 1 apart.
+
+    Args:
+        maps: float [B, N, h, w, C].
+        boxes: float [B, N, 4].
+    """
+    height, width = maps.shape[2:4]
+    ymin, xmin, ymax, xmax = ops.unstack(boxes[..., None, None], 4, axis=2)
+    plane = ops.zeros_like(maps[..., 0])  # [B, N, h, w]
+    y = plane + ops.linspace(0.0, 1.0, height)[:, None] - (ymin + ymax) / 2
+    x = plane + ops.linspace(0.0, 1.0, width) - (xmin + xmax) / 2
+    return ops.concatenate([y[..., None], x[..., None], maps], axis=-1)
+
+
+def cut_from_own_maps(
+    maps: Tensor, boxes: Tensor, size: int, height: int, width: int
+) -> Tensor:
+    """Cuts each box from its own map, after a resize of the map.
+
+    The resize is bilinear with half-pixel centres, the cut that of `cut_rois`.
+
+    Args:
+        maps: float [B, N, h, w].
+        boxes: float [B, N, 4].
+        size: S, the sides of the result.
+        height, width: of the maps after the resize.
+
+    Returns:
+        float [B, N, S, S].
+    """
+    planes = ops.reshape(maps, (-1, *maps.shape[2:], 1))
+    planes = ops.image.resize(
+        planes, (height, width), "bilinear", data_format="channels_last"
+    )
+    cut = cut_rois(planes, ops.reshape(boxes, (-1, 1, 4)), size, size)
+    return ops.reshape(cut, (-1, ops.shape(boxes)[1], size, size))
 
 
 def gather_cells(features: Tensor, rows: Tensor, cols: Tensor) -> Tensor:

@@ -23,7 +23,7 @@ from deepmac.config.printing import lines_of
 from deepmac.config.schema import CenterNetConfig
 from deepmac.errors import CheckpointError, DataError
 from deepmac.instances import BoxMasks
-from deepmac.model.decode import STRIDE, boxes_in_image
+from deepmac.model.decode import boxes_in_image
 from deepmac.model.deepmac import DeepMAC, Embeddings
 from deepmac.model.folding import Precision, fold
 from deepmac.model.hourglass import HourglassSpec
@@ -31,6 +31,7 @@ from deepmac.model.preprocess import Geometry, resize_image
 from deepmac.model.tensors import ops
 from deepmac.model.variables import named_variables
 from deepmac.paste import mean_foreground
+from deepmac.predictors.full_resolution import FullResolutionMasks
 from deepmac.predictors.inputs import check_boxes, check_image
 from deepmac.predictors.pool import MaskPool, chunks
 
@@ -154,7 +155,9 @@ class DeepmacPredictor:
             for part in (model.backbone, *model.heads, model.mask_head):
                 fold(part, precision)
         self._pixels_per_batch = pixels_per_batch
-        self._mask_size = model.config.deepmac_mask_estimation.mask_size
+        self._full_resolution = None
+        if model.config.deepmac_mask_estimation.predict_full_resolution_masks:
+            self._full_resolution = FullResolutionMasks(model, compile)
         self._embed = compile(lambda images: model.embed(model.features(images)), model)
         self._detect = compile(self._detect_and_embed, model)
         self._cut = compile(lambda maps, boxes: model.cut(maps, boxes), model)
@@ -217,14 +220,15 @@ class DeepmacPredictor:
             where = f"image {number}, boxes"
             checked.append(check_boxes(given, height, width, where))
         with_boxes = [number for number in range(len(images)) if len(checked[number])]
-        pool = MaskPool(self._mask, self._mask_size)
+        pool = MaskPool(self._mask, self.model.mask_size)
         for batch in self._batches(images, with_boxes):
             embeddings = self._embed(batch.inputs)
             for row, number in enumerate(batch.numbers):
                 inside = _in_padded_input(
                     checked[number], images[number].shape, batch.sizes[row]
                 )
-                self._put(pool, number, _row(embeddings, row), inside)
+                every = np.ones(len(inside), bool)
+                self._put(pool, number, _row(embeddings, row), inside, every)
         masks = pool.finish()
         for number, of_image in enumerate(checked):
             probs = masks.get(number, pool.empty)
@@ -241,7 +245,7 @@ class DeepmacPredictor:
     def _detections(
         self, images: Sequence["np.ndarray | Prepared"]
     ) -> Iterator[tuple[int, BoxMasks]]:
-        pool = MaskPool(self._mask, self._mask_size)
+        pool = MaskPool(self._mask, self.model.mask_size)
         found = {}
         for batch in self._batches(images, range(len(images))):
             true_shapes = np.array([size[:2] for size in batch.sizes], np.int32)
@@ -250,7 +254,7 @@ class DeepmacPredictor:
             for row, number in enumerate(batch.numbers):
                 inside, in_image, scores, class_indices = (d[row] for d in detected)
                 kept = scores > 0
-                self._put(pool, number, _row(embeddings, row), inside[kept])
+                self._put(pool, number, _row(embeddings, row), inside, kept)
                 pixels = denormalise(in_image[kept], *images[number].shape[:2])
                 found[number] = (pixels, scores[kept], class_indices[kept])
         masks = pool.finish()
@@ -273,9 +277,26 @@ class DeepmacPredictor:
         return embeddings, found.boxes_norm, in_image, found.scores, found.class_indices
 
     def _put(
-        self, pool: MaskPool, number: int, embeddings: Embeddings, boxes: np.ndarray
+        self,
+        pool: MaskPool,
+        number: int,
+        embeddings: Embeddings,
+        boxes: np.ndarray,
+        kept: np.ndarray,
     ) -> None:
-        """Cuts the boxes [N, 4] of one image (fractions of its padded input) into the pool."""
+        """Cuts boxes of one image into the pool.
+
+        Args:
+            pool, number: where they go, and the image's number there.
+            embeddings: of the image.
+            boxes: [N, 4] in fractions of its padded input.
+            kept: bool [N], for which of them masks are wanted.
+        """
+        if self._full_resolution:
+            if kept.any():
+                pool.add(number, self._full_resolution(embeddings, boxes, kept))
+            return
+        boxes = boxes[kept]
         for start, stop, size in chunks(len(boxes)):
             filled = np.zeros((1, size, 4), np.float32)
             filled[0, : stop - start] = boxes[start:stop]
@@ -307,7 +328,7 @@ class DeepmacPredictor:
 
     def _resized(self, image: np.ndarray, where: str) -> "Prepared":
         pixels, size = resize_image(image, self.model.config.image_resizer)
-        divisor = STRIDE * self.model.backbone.spec.size_divisor
+        divisor = self.model.size_divisor
         if size.padded_height % divisor or size.padded_width % divisor:
             raise DataError(
                 f"{where}: the resizer of the configuration makes it "

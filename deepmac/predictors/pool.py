@@ -56,6 +56,10 @@ class MaskPool:
             self._run(self._waiting[:large], large)
             del self._waiting[:large]
 
+    def add(self, image: int, masks: np.ndarray) -> None:
+        """Adds masks [N, S, S] of an image that are there already."""
+        self._masks.setdefault(image, []).extend(masks)
+
     def finish(self) -> dict[int, np.ndarray]:
         """Runs what is left: float32 [N, S, S] for each image that had boxes, as they were put."""
         for start, stop, size in chunks(len(self._waiting)):

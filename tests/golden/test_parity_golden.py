@@ -12,13 +12,18 @@ from types import ModuleType
 import pytest
 
 HERE = Path(__file__).parent
+SHARED_GOLDEN = HERE.parents[2] / "shared" / "golden"
 
 COMMITTED = [
     "preprocess",
     "cores",
     "backbones/three_stacks",
     "mask_heads/hourglass10",
+    "mask_heads/resnet20",
+    "mask_heads/embedding_projection",
+    "mask_heads/cond_inst3",
     "full_hg10_roialign",
+    "full_fullres_weak",
 ]
 SHARED = [
     "preprocess",
@@ -37,9 +42,20 @@ SHARED = [
     "mask_heads/hourglass32",
     "mask_heads/hourglass52",
     "mask_heads/hourglass100",
+    "mask_heads/resnet4",
+    "mask_heads/resnet8",
+    "mask_heads/resnet12",
+    "mask_heads/resnet16",
+    "mask_heads/resnet20",
+    "mask_heads/fully_connected",
+    "mask_heads/embedding_projection",
+    "mask_heads/cond_inst1",
+    "mask_heads/cond_inst2",
+    "mask_heads/cond_inst3",
     "full_hg10_roialign",
     "full_2stack_roialign",
     "full_2stack_laststage_3x3",
+    "full_fullres_weak",
 ]
 
 
@@ -71,15 +87,30 @@ def test_no_recording_is_left_out(load, shared_golden):
 
 
 @pytest.mark.slow
+def test_recordings_on_jax(load):
+    """In a process of its own: Keras has one backend. XLA compiles without optimising."""
+    parity = load("benchmarks.parity")
+    folder, cases = (
+        (SHARED_GOLDEN, SHARED) if SHARED_GOLDEN.is_dir() else (HERE, COMMITTED)
+    )
+    hasty = {"XLA_FLAGS": "--xla_backend_optimization_level=0"}
+    differences = parity.measure(folder, parity.ON_JAX | hasty)
+    assert_within_tolerance(differences)
+    assert list(dict.fromkeys(d.case for d in differences)) == cases
+    assert not any("training" in d.group for d in differences)
+
+
 def test_the_table_names_every_group_of_arrays(load):
     parity = load("benchmarks.parity")
-    differences = parity.measure(HERE, parity.WITHOUT_ONEDNN)
-    assert_within_tolerance(differences)
-    lines = parity.table(differences, differences).splitlines()
-    cells = [tuple(line.split(" | ")[:2]) for line in lines[2:]]
-    groups = {(f"| {d.case}", d.group) for d in differences}
-    assert set(cells) == groups
-    assert len(cells) == len(groups)
+    Difference = load("benchmarks.recordings").Difference
+    first = Difference("a", "x", "masks", 1e-6, 1e-4)
+    closer = Difference("a", "y", "masks", 5e-6, 1e-3)  # but less so for its tolerance
+    trained = Difference("a", "z", "masks, training", 0.0, 0.0)
+    lines = parity.table([first, closer, trained], [first, trained], [closer])
+    assert lines.splitlines()[2:] == [
+        "| a | masks | 2 | 1.0e-06 | 1.0e-06 | 5.0e-06 | 1.0e-04 |",
+        "| a | masks, training | 1 | 0 | 0 | - | equal |",
+    ]
 
 
 def assert_within_tolerance(differences):

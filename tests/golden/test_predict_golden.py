@@ -9,7 +9,8 @@ import pytest
 import deepmac
 from deepmac.boxes import denormalise, normalise
 
-COMMITTED = Path(__file__).parent / "full_hg10_roialign"
+HERE = Path(__file__).parent
+COMMITTED = ["full_hg10_roialign", "full_fullres_weak"]
 
 # From the README of the recordings: float32 sums in another order, amplified by the mask head.
 MASK_TOLERANCE = {"atol": 3e-3, "rtol": 1e-4}
@@ -48,11 +49,11 @@ class Case:
 
 @pytest.fixture(
     scope="module",
-    params=["committed", "full_2stack_roialign", "full_2stack_laststage_3x3"],
+    params=[*COMMITTED, "full_2stack_roialign", "full_2stack_laststage_3x3"],
 )
 def case(request) -> Case:
-    if request.param == "committed":
-        return Case(COMMITTED)
+    if request.param in COMMITTED:
+        return Case(HERE / request.param)
     return Case(request.getfixturevalue("shared_golden") / request.param)
 
 

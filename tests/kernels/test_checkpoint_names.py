@@ -25,6 +25,24 @@ from deepmac.checkpoint.names import our_path, reference_name
             "_mask_net/_net/conv_input/conv_block/conv/kernel",
         ),
         ("mask_head/project_out/bias", "_mask_net/project_out/bias"),
+        ("mask_head/input_layer/bias", "_mask_net/_net/input_layer/bias"),
+        ("mask_head/fc2/kernel", "_mask_net/_net/fc2/kernel"),
+        (
+            "mask_head/blocks/0/shortcut/bias",
+            "_mask_net/_net/model/layer_with_weights-5/bias",
+        ),
+        (
+            "mask_head/blocks/1/pre_norm/gamma",
+            "_mask_net/_net/model/layer_with_weights-6/gamma",
+        ),
+        (
+            "mask_head/blocks/8/pre_norm/gamma",
+            "_mask_net/_net/model/layer_with_weights-41/gamma",
+        ),
+        (
+            "mask_head/blocks/9/norm2/moving_mean",
+            "_mask_net/_net/model/layer_with_weights-51/moving_mean",
+        ),
         (
             "heads/1/size/convs/0/kernel",
             "_prediction_head_dict/box.Sscale/1/layer_with_weights-0/kernel",

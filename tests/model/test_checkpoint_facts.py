@@ -86,6 +86,43 @@ def test_every_mask_network_with_variables(shared_golden, network_type):
         assert settings["mask_size"] == head["mask_size"]
 
 
+def heads_of(dim: int, pixel: int) -> dict[str, tuple[int, ...]]:
+    """A file of two heads and no mask network."""
+    name = "_prediction_head_dict/{}/0/layer_with_weights-0/kernel"
+    return {
+        name.format("INSTANCE_EMBEDDING"): (1, 1, 256, dim),
+        name.format("PIXEL_EMBEDDING"): (1, 1, 256, pixel),
+    }
+
+
+@pytest.mark.parametrize(
+    ("dim", "pixel", "told"),
+    [
+        (
+            57,
+            7,
+            {"network_type": "cond_inst3", "num_init_channels": 4, "use_xy": False},
+        ),
+        (
+            233,
+            16,
+            {"network_type": "cond_inst3", "num_init_channels": 8, "use_xy": True},
+        ),
+        (16, 16, {"network_type": "embedding_projection", "use_xy": False}),
+        (217, 16, {"use_xy": False}),  # two layers of 12 channels or three of 8
+    ],
+)
+def test_a_mask_network_without_variables_is_told_by_its_size(dim, pixel, told):
+    settings = short(infer_settings(heads_of(dim, pixel)))
+    del settings["dim"], settings["pixel_embedding_dim"]
+    assert settings == told | {"use_instance_embedding": False}
+
+
+def test_embeddings_that_are_no_networks_tell_nothing_of_one():
+    settings = short(infer_settings(heads_of(32, 16)))
+    assert set(settings) == {"dim", "pixel_embedding_dim"}
+
+
 def test_a_backbone_without_a_name_is_described(shared_golden):
     shapes = shapes_of(shared_golden / "backbones" / "three_stacks")
     assert infer_hourglass(shapes, BACKBONE) == HourglassSpec(

@@ -6,7 +6,6 @@ import numpy as np
 import pytest
 
 from deepmac.config.load import load_config
-from deepmac.errors import ConfigError
 from deepmac.model.deepmac import DeepMAC, Embeddings
 from deepmac.model.hourglass import HourglassSpec
 from deepmac.model.variables import named_variables
@@ -178,42 +177,6 @@ def test_the_kernel_of_the_embedding_heads_is_an_option(small_config):
         for kernel in ((3, 3), (1, 3))
     }
     assert shapes == {(3, 3): (3, 3, 64, 256), (1, 3): (1, 3, 64, 256)}
-
-
-@pytest.mark.parametrize(
-    "fields",
-    [
-        {"network_type": "resnet4"},
-        {"network_type": "fully_connected"},
-        {
-            "network_type": "embedding_projection",
-            "use_xy": False,
-            "use_instance_embedding": False,
-            "dim": 3,
-        },
-        {
-            "network_type": "cond_inst1",
-            "use_instance_embedding": False,
-            "num_init_channels": 5,
-            "dim": 6,
-        },
-    ],
-)
-def test_a_mask_head_we_do_not_have_is_an_error_not_another_network(
-    small_config, fields
-):
-    with pytest.raises(
-        ConfigError, match=f"'{fields['network_type']}' is not available yet"
-    ):
-        DeepMAC(small_config(**fields))
-
-
-def test_full_resolution_masks_are_not_available_yet(small_config):
-    config = small_config(predict_full_resolution_masks=True)
-    with pytest.raises(
-        ConfigError, match="predict_full_resolution_masks is not available"
-    ):
-        DeepMAC(config)
 
 
 @pytest.mark.slow

@@ -1,0 +1,43 @@
+"""Writes recorded networks as weights of ours, for an environment that cannot read the recordings.
+
+python tests/support/native_golden.py FOLDER
+"""
+
+import json
+import sys
+from pathlib import Path
+
+import deepmac
+from deepmac.checkpoint.native import save_weights
+from deepmac.model.hourglass import HourglassSpec
+
+GOLDEN = Path(__file__).resolve().parents[1] / "golden"
+CASES = ("full_hg10_roialign", "full_fullres_weak")
+
+
+def backbone_of(case: str) -> HourglassSpec | None:
+    """The dimensions of a backbone that has no name."""
+    overrides = GOLDEN / case / "overrides.json"
+    if not overrides.exists():
+        return None
+    given = json.loads(overrides.read_text())["backbone"]
+    return HourglassSpec(
+        stem_channels=given["input_channel_dims"],
+        channels=tuple(given["channel_dims_per_stage"]),
+        blocks=tuple(given["blocks_per_stage"]),
+        num_hourglasses=given["num_hourglasses"],
+    )
+
+
+def main(folder: str) -> None:
+    for case in CASES:
+        predictor = deepmac.load(
+            GOLDEN / case / "pipeline.config",
+            GOLDEN / case / "checkpoint",
+            backbone=backbone_of(case),
+        )
+        save_weights(predictor.batch.model, f"{folder}/{case}.weights.h5")
+
+
+if __name__ == "__main__":
+    main(*sys.argv[1:])
