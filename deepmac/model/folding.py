@@ -20,8 +20,8 @@ def fold(network: keras.layers.Layer, precision: Precision = "float32") -> None:
     """Readies a network, with its trained weights, for inference. There is no way back.
 
     A norm that no convolution precedes stays. In bfloat16 are the weights of convolutions and what
-    flows between them; the sums inside of them are float32, and so is what the network puts out:
-    box sizes, embeddings, logits.
+    flows between them; the sums inside of them are float32, and so are dense layers and what the
+    network puts out: box sizes, embeddings, logits.
 
     Args:
         network: a part of a `DeepMAC`, such as its backbone. It cannot be trained afterwards.
@@ -38,10 +38,11 @@ def fold(network: keras.layers.Layer, precision: Precision = "float32") -> None:
         if isinstance(layer, Convolution):
             kernel, bias = folded_weights(layer, norm_of.get(id(layer)))
             layer.become(kernel, bias, "float32" if layer.is_output else precision)
-        else:
-            layer.dtype_policy = (
-                precision  # Keras would cast back to float32 on every call
-            )
+        elif isinstance(layer, BatchNorm) or (
+            isinstance(layer, BuiltLayer) and not layer.is_output
+        ):
+            # Else Keras would cast back to float32 on every call.
+            layer.dtype_policy = precision
     for norm in norm_of.values():
         norm.is_folded = True
 

@@ -9,12 +9,14 @@ import numpy as np
 import pytest
 
 from deepmac.checkpoint.native import save_weights
+from deepmac.config.schema import MaskHeadConfig
 from deepmac.errors import CheckpointError
 from deepmac.matrix_units import cpu_flags, read_cpuinfo
 from deepmac.model.deepmac import DeepMAC
 from deepmac.model.folding import fold
 from deepmac.model.hourglass import HourglassNetwork, hourglass_spec
 from deepmac.model.layers import BatchNorm, Convolution
+from deepmac.model.mask_head import mask_head
 from deepmac.model.variables import layers_under, named_variables
 from deepmac.predictors.deepmac import DeepmacPredictor
 
@@ -57,6 +59,44 @@ def test_every_norm_of_a_hourglass_is_gone_and_every_convolution_has_its_bias():
     convs = [layer for layer in layers if isinstance(layer, Convolution)]
     assert len(convs) > 20
     assert all(conv.is_folded and conv.bias is not None for conv in convs)
+
+
+FIELDS = {
+    "cond_inst3": {"use_instance_embedding": False, "dim": 44},
+    "embedding_projection": {"use_instance_embedding": False, "dim": 5},
+}
+
+
+@pytest.mark.parametrize(
+    "kind",
+    ["hourglass20_no_shortcut", "resnet4", "resnet20", "fully_connected", *FIELDS],
+)
+def test_every_mask_head_folds_and_gives_float32(kind):
+    fields = {"use_instance_embedding": True, "dim": 6} | FIELDS.get(kind, {})
+    params = MaskHeadConfig(
+        network_type=kind,
+        mask_size=8,
+        num_init_channels=4,
+        use_xy=False,
+        pixel_embedding_dim=5,
+        **fields,
+    )
+    rng = np.random.default_rng(0)
+    rois = rng.normal(size=(3, 8, 8, 5)).astype(np.float32)
+    instance = rng.normal(size=(3, params.dim)).astype(np.float32)
+    head = as_if_trained(mask_head(params))
+    before = np.asarray(head(rois, instance))
+    fold(head)
+    after = np.asarray(head(rois, instance))
+    np.testing.assert_allclose(after, before, atol=1e-5 * np.abs(before).max())
+    head = as_if_trained(mask_head(params))
+    exact = np.asarray(head(rois, instance)).ravel()
+    fold(head, "bfloat16")
+    rounded = np.asarray(head(rois, instance))
+    assert rounded.dtype == np.float32
+    assert np.corrcoef(exact, rounded.ravel())[0, 1] > 0.99
+    if not layers_under(head)[1:]:  # without weights there is nothing to round
+        np.testing.assert_array_equal(rounded.ravel(), exact)
 
 
 def test_in_bfloat16_weights_take_half_the_memory_and_what_comes_out_is_float32(
