@@ -62,7 +62,7 @@ def test_every_norm_of_a_hourglass_is_gone_and_every_convolution_has_its_bias():
 
 
 FIELDS = {
-    "cond_inst3": {"use_instance_embedding": False, "dim": 44},
+    "cond_inst3": {"use_instance_embedding": False, "dim": 49},
     "embedding_projection": {"use_instance_embedding": False, "dim": 5},
 }
 
