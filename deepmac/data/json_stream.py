@@ -9,7 +9,7 @@ import json
 from collections.abc import Iterator
 from typing import Any, BinaryIO
 
-from deepmac.data.json_file import open_packed
+from deepmac.data.json_file import ENDLESS_NUMBER, open_packed
 from deepmac.errors import DataError
 from deepmac.text import one_line
 
@@ -128,7 +128,9 @@ class _Text:
                     )
                     message = _ENDS_EARLY if cut_off else e.msg
                     raise self.error(message, e.pos) from None
-            except (ValueError, RecursionError) as e:  # a number or nesting without end
+            except ValueError:
+                raise self.error(ENDLESS_NUMBER) from None
+            except RecursionError as e:
                 raise self.error(str(e)) from None
             if len(self._text) - self._at > _MAX_VALUE:
                 raise self.error(f"a value of more than {_MAX_VALUE} characters")
