@@ -66,7 +66,8 @@ def rle_from_segmentation(segmentation: Any, height: int, width: int) -> RLE:
             f"but {short(segmentation)}"
         )
     size, counts = segmentation["size"], segmentation["counts"]
-    if not isinstance(size, list | tuple) or list(size) != [height, width]:
+    is_size = isinstance(size, list | tuple) and bool not in map(type, size)
+    if not is_size or list(size) != [height, width]:
         raise DataError(
             f"mask of {short(size)} pixels (height, width) in an image of "
             f"[{height}, {width}]"

@@ -25,6 +25,7 @@ from deepmac.data.json_shape import misfit
 from deepmac.errors import CheckpointError
 from deepmac.model.folding import is_folded
 from deepmac.model.variables import named_variables
+from deepmac.text import one_line
 
 if TYPE_CHECKING:
     import keras
@@ -129,7 +130,7 @@ class NativeWeights:
             raise CheckpointError(f"{path}: damaged, of its index {wrong}")
         if index["format"] > _FORMAT:
             raise CheckpointError(
-                f"{path}: written by deepmac {index['version']} in format {index['format']}; "
+                f"{path}: written by deepmac {one_line(index['version'])} in format {index['format']}; "
                 f"this is deepmac {deepmac.__version__}, which reads up to format {_FORMAT}"
             )
         if wrong := misfit(index, _INDEX_SHAPE):

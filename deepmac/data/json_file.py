@@ -12,6 +12,8 @@ import orjson
 from deepmac.data.paths import require_local
 from deepmac.errors import DataError
 
+ENDLESS_NUMBER = "a whole number of more digits than Python reads"
+
 
 @contextlib.contextmanager
 def open_packed(path: str) -> Iterator[BinaryIO]:
@@ -93,3 +95,5 @@ def _explain(data: bytes, path: str, line: int = 1) -> Any:
         ) from None
     except RecursionError:
         raise DataError(f"{path}: not usable JSON: nested too deeply") from None
+    except ValueError:
+        raise DataError(f"{path}: not usable JSON: {ENDLESS_NUMBER}") from None

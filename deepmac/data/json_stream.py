@@ -11,7 +11,7 @@ from collections.abc import Iterator
 from typing import Any, BinaryIO, NamedTuple
 
 from deepmac.data.json_batches import Objects, take_objects
-from deepmac.data.json_file import open_packed
+from deepmac.data.json_file import ENDLESS_NUMBER, open_packed
 from deepmac.errors import DataError
 from deepmac.text import one_line
 
@@ -183,7 +183,9 @@ class _Text:
                     )
                     message = _ENDS_EARLY if cut_off else e.msg
                     raise self.error(message, window[: e.pos]) from None
-            except (ValueError, RecursionError) as e:  # a number or nesting without end
+            except ValueError:
+                raise self.error(ENDLESS_NUMBER) from None
+            except RecursionError as e:
                 raise self.error(str(e)) from None
             if size > _MAX_VALUE:
                 raise self.error(f"a value of more than {_MAX_VALUE} bytes")

@@ -44,15 +44,16 @@ def index_of(values: Sequence[Any], known: dict[Any, int], place: Place) -> np.n
     """Position of each id, int64 [N]; -1 where it is not known.
 
     Raises:
-        DataError: an id is a list or an object.
+        DataError: an id is a list, an object, true or false.
     """
     try:
-        return np.array([known.get(v, -1) for v in values], np.int64)
+        # true would be the id 1
+        if bool not in set(map(type, values)):
+            return np.array([known.get(v, -1) for v in values], np.int64)
     except TypeError:
-        row = next(i for i, v in enumerate(values) if isinstance(v, list | dict))
-        raise DataError(
-            f"{place(row)} has {short(values[row])} where an id belongs"
-        ) from None
+        pass
+    row = next(i for i, v in enumerate(values) if isinstance(v, bool | list | dict))
+    raise DataError(f"{place(row)} has {short(values[row])} where an id belongs")
 
 
 def numbers(values: Sequence[Any], name: str, place: Place) -> np.ndarray:

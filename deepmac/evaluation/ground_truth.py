@@ -309,7 +309,7 @@ def _check_unique(ids: Sequence[Any], what: str) -> None:
 
 def _hashable(ids: Sequence[Any], where: str) -> Sequence[Any]:
     for value in ids:
-        if not isinstance(value, int | float | str):
+        if isinstance(value, bool) or not isinstance(value, int | float | str):
             raise DataError(f"{where}: {short(value)} is not an id")
         if isinstance(value, str) and not is_unicode(value):
             raise DataError(f"{where}: id {short(value)} is not Unicode text")

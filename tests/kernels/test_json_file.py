@@ -39,6 +39,7 @@ BAD = {
     "broken off": (b'{"a": [1,\n2', r"a.json:2:2: not valid JSON: Expecting ',' delimiter"),
     "nothing": (b" \n", "a.json: is empty, not JSON"),
     "not UTF-8": (b'["\xe4"]', "a.json: byte 2 is not UTF-8"),
+    "a number of 5000 digits": (b"[" + b"9" * 5000 + b"]", "a.json: not usable JSON: a whole number of more digits"),
     "too deep": (b"[" * 100_000, "a.json: not usable JSON: nested too deeply"),
 }  # fmt: skip
 

@@ -192,6 +192,10 @@ ENDS_EARLY = "the file ends too early; is it complete?"
         ('{"a": [1,]}', ":1:10: not valid JSON: Expecting value"),
         ('{"a": 1} {', ":1:10: not valid JSON: something follows after the end"),
         ('{"a": 1, "a": 2}', ":1:13: not valid JSON: the key 'a' stands there twice"),
+        (
+            '{"a": ' + "9" * 5000 + "}",
+            ":1:7: not valid JSON: a whole number of more digits",
+        ),
         ('{"a": ' + "[" * 100_000, "maximum recursion depth exceeded"),
     ],
 )

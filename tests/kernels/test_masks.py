@@ -91,6 +91,7 @@ def test_polygons_are_united_as_pycocotools_does():
         ({"size": [10, 10], "counts": 5}, "neither numbers nor text, but 5"),
         ({"size": [10, 10], "counts": None}, "neither numbers nor text, but None"),
         ({"size": 100, "counts": [100]}, "mask of 100 pixels"),
+        ({"size": [10, True], "counts": [10]}, r"mask of \[10, True\] pixels"),
         ({"size": [10, 10], "counts": "é"}, "not part of the encoding"),
         ({"size": [10, 10], "counts": [10**30]}, "add up to 1000"),
         ({"size": [10, 10], "counts": ["100"]}, "not whole numbers"),

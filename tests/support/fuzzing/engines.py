@@ -17,13 +17,17 @@ _MOST_INPUTS = 4000  # kept to start from
 def mutate(target: Target, recorder: Recorder, seed: int) -> None:
     """Changes valid inputs, and inputs that were refused with a sentence not seen before."""
     rng = random.Random(seed)
-    corpus = target.seeds()
-    for data in corpus:
+    seeds, found = target.seeds(), target.seeds()
+    for data in seeds:
         recorder.try_input(data)
     while True:
-        data = target.mutate(rng, rng.choice(corpus), rng.choice(corpus))
+        # Half of them from the seeds: those found soon outnumber them, and are further from valid.
+        start = rng.choice(rng.choice((seeds, found)))
+        data = target.mutate(rng, start, rng.choice(seeds))
         if recorder.try_input(data).novelty and recorder.was_new:
-            corpus = [*corpus[: _MOST_INPUTS - 1], data]
+            found.append(data)
+            if len(found) > _MOST_INPUTS:
+                del found[rng.randrange(len(found))]
 
 
 def make(target: Target, recorder: Recorder, seed: int) -> None:

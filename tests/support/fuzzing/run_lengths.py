@@ -117,7 +117,10 @@ class RunLengths(Target):
             _check_laws(evaluated, height, width)
         rle = rle_from_segmentation(segmentation, height, width)
         _check_laws(rle, height, width)
-        assert evaluated is not None, "the build reads it, the evaluation does not"
+        if evaluated is None:
+            # The one difference that there may be: the build takes 5.0 for 5.
+            assert any(type(side) is float for side in segmentation["size"])
+            return "accepted by the build alone"
         assert rle_area(rle) == rle_area(evaluated)
         return "accepted"
 

@@ -96,7 +96,7 @@ def novelty_of(error: BaseException) -> str:
     """An error's sentence as a pattern."""
     words = str(error).split("'")[::2]  # without what is quoted
     text = "".join(c for c in " ".join(words) if c.isalpha() or c == " ")
-    return f"{type(error).__name__} {text[:120]}"
+    return f"{type(error).__name__} {text[:60]}"
 
 
 def _finding(error: Exception) -> Outcome:
