@@ -142,7 +142,7 @@ def check_matrix_units(cpuinfo: str, environment: Mapping[str, str]) -> Finding:
         return Finding(name, State.WARNING, text, f"unset {setting.partition('=')[0]}")
     text = "none in the processor"
     if "avx512_bf16" in cpu_flags(cpuinfo):
-        text += ", whose AVX512_BF16 are vector instructions and bring little"
+        text += ", whose AVX512_BF16 are vector instructions (twice as fast, not more)"
     return Finding(name, State.NOTE, f"{text}; {in_float32}")
 
 
