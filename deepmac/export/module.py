@@ -9,7 +9,7 @@ from deepmac.checkpoint.names import reference_name
 from deepmac.errors import ConfigError
 from deepmac.export import WITH_BOXES
 from deepmac.export.images import decode_rgb, frame, resize_images
-from deepmac.model.decode import STRIDE, boxes_in_image, boxes_in_padded_input
+from deepmac.model.decode import boxes_in_image, boxes_in_padded_input
 from deepmac.model.deepmac import DeepMAC
 from deepmac.model.variables import named_variables
 
@@ -50,7 +50,7 @@ def exported_module(model: DeepMAC, input_type: str) -> Any:
 
 def _check_frame(model: DeepMAC) -> None:
     height, width = frame(model.config.image_resizer)
-    divisor = STRIDE * model.backbone.spec.size_divisor
+    divisor = model.size_divisor
     if height % divisor or width % divisor:
         raise ConfigError(
             f"image_resizer: makes images {height} x {width} pixels, the network takes "

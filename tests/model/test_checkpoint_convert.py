@@ -123,14 +123,12 @@ def test_the_other_recorded_networks(shared_golden, tmp_path, case):
 
 
 def test_a_network_with_a_resnet_mask_head(shared_golden, tmp_path):
-    pytest.importorskip("deepmac.model.resnet")
     source = open_weights(shared_golden / "full_fullres_weak" / "checkpoint")
     convert(source, str(tmp_path / "a.weights.h5"))
     assert not differences(source, open_weights(tmp_path / "a.weights.h5"))
 
 
 def test_a_network_whose_mask_head_has_no_variables(golden, tmp_path):
-    pytest.importorskip("deepmac.model.resnet")  # which came with these heads
     values = {n: golden.read(n) for n in golden.variables if "_mask_net" not in n}
     last = "_prediction_head_dict/INSTANCE_EMBEDDING/0/layer_with_weights-1/"
     for leaf in ("kernel", "bias"):  # embedding_projection wants as many as pixels have

@@ -169,6 +169,24 @@ def test_a_reference_checkpoint_is_refused_in_one_line(dataset, tmp_path):
         deepmac.load(NETWORK[1], REFERENCE)
 
 
+def test_what_else_needs_tensorflow_says_so_in_one_line(dataset, tmp_path):
+    weights = weights_of(NETWORK[0])
+    saved_model = tmp_path / "saved_model"
+    (saved_model / "variables").mkdir(parents=True)
+    (saved_model / "saved_model.pb").write_bytes(b"")
+    out = f"--out={tmp_path / 'out'}"
+    files = [f"--annotations={dataset / 'boxes.json'}", f"--images={dataset}"]
+    for done in (
+        run("export", f"--model={NETWORK[1]}", f"--checkpoint={weights}", out),
+        run("label", *files, f"--model={saved_model}", out),
+        run("checkpoint", "convert", weights, str(tmp_path / "ckpt-0")),
+    ):
+        assert done.returncode == 2
+        assert "TensorFlow" in done.stderr
+        assert done.stderr.startswith("error: ")
+        assert done.stderr.count("\n") == 1
+
+
 def test_weights_of_ours_can_be_inspected():
     done = run("checkpoint", "inspect", weights_of(NETWORK[0]))
     assert done.returncode == 0, done.stderr
