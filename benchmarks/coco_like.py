@@ -70,7 +70,6 @@ def _blob(rng: np.random.Generator) -> dict:
     y = (centre[1] + height / 2 * radii * np.sin(angles)).round(2)
     area = abs(np.dot(x, np.roll(y, 1)) - np.dot(y, np.roll(x, 1))) / 2
     left, top = float(x.min()), float(y.min())
-    # One JSON number less: the far side may not pass the border, which converters would drop.
     bbox = [left, top, round(float(x.max()) - left, 2), round(float(y.max()) - top, 2)]
     return {
         "segmentation": [np.stack([x, y], axis=1).ravel().tolist()],
