@@ -28,9 +28,9 @@ among them, and does not look whether that is enough."""
 MOST_PIXELS_OF_POLYGONS = 7 * 2**24 - 1
 """Of an image with polygons, see `rle_from_polygons`."""
 
-# pycocotools has no room for the end of a text in which every run takes six characters. It does no
-# harm but to texts of 4 and of 12 runs, or 20, ..., for whose sum this is too little.
-_ALWAYS_ROOM = 3 * 2**24 - 1
+# Up to here no run takes six characters. pycocotools has no room for the end of a text in which
+# every run does.
+_ALWAYS_ROOM = 2**24 - 1
 
 
 def encode_rle(mask: np.ndarray) -> RLE:
@@ -244,8 +244,9 @@ def rle_from_polygons(
 ) -> RLE:
     """The union of polygons that have been checked, as pycocotools draws them.
 
-    A large image gets a column more, which is cut off again: then there are 4 runs no more whose
-    text pycocotools has no room for, and 12 only in images of more than `MOST_PIXELS_OF_POLYGONS`.
+    A large image gets a column more, which is cut off again. Where pycocotools has no room for the
+    end of a text, the allocator has, but for those of 4, 12, 20, ... runs: with the column there are
+    not 4, and 12 only in images of more than `MOST_PIXELS_OF_POLYGONS`.
     """
     extra = height * width > _ALWAYS_ROOM
     drawn = coco_mask.frPyObjects(list(polygons), height, width + extra)

@@ -407,3 +407,12 @@ def test_shards_have_plain_names(name):
 def test_a_limit_of_predictions_beyond_32_bits_is_refused():
     with pytest.raises(OptionError, match=r"less than 2\*\*31"):
         Parameters(max_dets=(1, 10**22))
+
+
+@pytest.mark.parametrize("text", ["model \x85", "model { x: '\u2028", "\x0b: 1"])
+def test_control_characters_of_a_configuration_are_shown_in_one_line(tmp_path, text):
+    path = tmp_path / "a.config"
+    path.write_text(text, newline="")
+    with pytest.raises(ConfigError) as caught:
+        load_config(path)
+    assert len(str(caught.value).splitlines()) == 1
