@@ -3,10 +3,10 @@
 import dataclasses
 
 import numpy as np
-import pycocotools.mask as coco_mask
 
 from deepmac.errors import DataError
 from deepmac.instances import RLE
+from deepmac.masks import rle_from_runs
 
 THRESHOLD = 0.5
 """A pixel is foreground when its probability is above this."""
@@ -108,9 +108,7 @@ def paste_rle(
     """Run lengths of `paste_mask(...) > threshold`, made without an array of the image's size."""
     patch = resample(probs, box_norm, height, width, reference_quirks=reference_quirks)
     runs = _runs(patch.values > threshold, patch.top, patch.left, height, width)
-    return coco_mask.frPyObjects(  # pyright: ignore[reportReturnType]
-        {"size": [height, width], "counts": runs.tolist()}, height, width
-    )
+    return rle_from_runs(runs.tolist(), height, width)
 
 
 def mean_foreground(probs: np.ndarray, threshold: float = THRESHOLD) -> np.ndarray:

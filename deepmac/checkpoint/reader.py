@@ -20,6 +20,7 @@ import numpy as np
 
 from deepmac.checkpoint.index import check_index
 from deepmac.errors import CheckpointError, one_of
+from deepmac.text import one_line
 
 GRAPH_KEY = "_CHECKPOINTABLE_OBJECT_GRAPH"
 VALUE_SUFFIX = "/.ATTRIBUTES/VARIABLE_VALUE"
@@ -107,10 +108,10 @@ class ReferenceCheckpoint:
             raise CheckpointError(
                 f"{path}: holds no detection model; expected one of "
                 f"{one_of(dict.fromkeys(root.split('/')[0] for root, _ in _ROOTS))} at its top, "
-                f"found {one_of(roots)}"
+                f"found {one_of(map(one_line, roots))}"
             )
         has_step = "step" + VALUE_SUFFIX in shapes
-        self.step = int(self._tensor("step" + VALUE_SUFFIX)) if has_step else None
+        self.step = self._read_step() if has_step else None
 
     def read(self, name: str) -> np.ndarray:
         """The value of a variable.
@@ -121,6 +122,12 @@ class ReferenceCheckpoint:
         stored = self.variables[name]
         return self._tensor(stored.key, math.prod(stored.shape))
 
+    def _read_step(self) -> int:
+        step = np.asarray(self._tensor("step" + VALUE_SUFFIX))
+        if step.shape != () or step.dtype.kind not in "iu":
+            raise CheckpointError(f"{self.path}: its step is {step!r:.60}, no number")
+        return int(step)
+
     def _tensor(self, key: str, num_bytes: int = 0) -> Any:
         try:
             if num_bytes > self._num_bytes:  # TensorFlow would ask for that much memory
@@ -128,7 +135,7 @@ class ReferenceCheckpoint:
             return self._reader.get_tensor(key)
         except Exception as e:  # TensorFlow raises RuntimeError, ValueError, OpError
             raise CheckpointError(
-                f"{self.path}: cannot read {key.removesuffix(VALUE_SUFFIX)}; the data file is "
+                f"{self.path}: cannot read {_shown(key)}; the data file is "
                 f"cut off or damaged ({_first_line(e)})"
             ) from None
 
@@ -242,9 +249,13 @@ def _about_names(path: str, keys: Iterable[str], is_saved_model: bool) -> str:
     if not keys:
         return f"{path}: holds no variable, an empty {kind}"
     return (
-        f"{path}: a TensorFlow 1 {kind} (its variables go by name, such as '{keys[0]}'); "
+        f"{path}: a TensorFlow 1 {kind} (its variables go by name, such as '{_shown(keys[0])}'); "
         f"expected an object-based one, as TensorFlow 2 writes"
     )
+
+
+def _shown(key: str) -> str:
+    return one_line(key.removesuffix(VALUE_SUFFIX))
 
 
 def _first_line(error: Exception) -> str:

@@ -9,6 +9,7 @@ from google.protobuf import text_format
 from deepmac.config.message import Field, FieldError, Message, fields_of, spellings_of
 from deepmac.config.places import Entry, Place
 from deepmac.errors import did_you_mean, one_of
+from deepmac.text import one_line
 
 
 def place_of(error: text_format.ParseError, entries: list[Entry]) -> Place:
@@ -96,7 +97,7 @@ def syntax(error: text_format.ParseError, text: str) -> str:
     if message.startswith("Expected identifier") or "extensions" in message:
         message = "expected the name of a field"
     what = message[:1].lower() + message[1:].rstrip(".")
-    return f"{what}, got '{found[0][:40]}'" if found else what
+    return one_line(f"{what}, got '{found[0][:40]}'" if found else what)
 
 
 def unknown_field(

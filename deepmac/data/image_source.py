@@ -54,9 +54,9 @@ class ImageSource:
         path = self._find(names, name)
         try:
             kind = os.stat(path).st_mode
-            if not (stat.S_ISREG(kind) or stat.S_ISDIR(kind)):
-                # A pipe would be waited for, and a device read, without end.
-                raise Unusable("image_unreadable", f"{name}: not a regular file")
+            if stat.S_ISCHR(kind) or stat.S_ISBLK(kind):
+                # It would be read without end.
+                raise Unusable("image_unreadable", f"{name}: a device, not a file")
             with open(path, "rb") as file:
                 return file.read()
         except FileNotFoundError:

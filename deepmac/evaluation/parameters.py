@@ -11,6 +11,7 @@ import numpy as np
 import orjson
 
 from deepmac.errors import DataError, OptionError, did_you_mean, one_of
+from deepmac.text import short
 
 IOU_TYPES = ("segm", "bbox")
 """What is compared: masks, boxes."""
@@ -195,12 +196,19 @@ def sorted_ids(ids: Iterable[Any], what: str) -> tuple[Any, ...]:
         raise DataError(
             f"{what} ids must be all numbers or all text, got {one_of(map(repr, list(unique)[:4]))}"
         )
-    long = [i for i in unique if isinstance(i, float) and abs(i) >= 2**53]
+    long = [i for i in unique if not isinstance(i, str) and not _is_exact(i)]
     if long:
         raise DataError(
-            f"{what} id {long[0]!r} has more digits than a number keeps; store ids like it as text"
+            f"{what} id {short(long[0])} has more digits than a number keeps; store ids like it as text"
         )
     return tuple(sorted(unique))
+
+
+def _is_exact(number: float) -> bool:
+    """Whether a number is what was written, wherever it is kept; NaN is not."""
+    if isinstance(number, float):
+        return abs(number) < 2**53
+    return -(2**63) <= number < 2**63
 
 
 def terms_of(parameters: Parameters, scope: Scope) -> str:

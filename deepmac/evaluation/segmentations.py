@@ -14,8 +14,10 @@ from deepmac.masks import (
     FARTHEST_POINT,
     LONGEST_OUTLINE,
     MOST_PIXELS,
-    coco_mask,
+    MOST_PIXELS_OF_POLYGONS,
     outline_length,
+    rle_from_polygons,
+    rle_from_runs,
     too_many_pixels,
 )
 from deepmac.text import short
@@ -80,9 +82,9 @@ def to_rle(segmentation: Any, height: int, width: int) -> RLE:
         height, width: of the image, for polygons.
     """
     if isinstance(segmentation, list):
-        return coco_mask.merge(coco_mask.frPyObjects(segmentation, height, width))
+        return rle_from_polygons(segmentation, height, width)
     if isinstance(segmentation["counts"], list):
-        return coco_mask.frPyObjects(segmentation, height, width)
+        return rle_from_runs(segmentation["counts"], *segmentation["size"])
     return segmentation
 
 
@@ -116,8 +118,8 @@ class RleCache:
 
 def _polygon_problem(polygons: list[Any], height: int, width: int) -> str | None:
     """What the reference would refuse, crash on, or misread. Later short polygons are empty."""
-    if height * width > MOST_PIXELS:
-        return too_many_pixels(height, width)
+    if height * width > MOST_PIXELS_OF_POLYGONS:
+        return too_many_pixels(height, width, MOST_PIXELS_OF_POLYGONS)
     if not polygons:
         return "segmentation is an empty list of polygons"
     if not isinstance(polygons[0], list) or len(polygons[0]) < 6:

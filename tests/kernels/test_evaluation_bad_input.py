@@ -88,6 +88,8 @@ BAD = {
     "image without size": (lambda: with_images({"id": 1, "height": 9}), "image 1 has height 9 and width None"),
     "image without id": (lambda: with_images({"height": 9}), "image 0 of the list has no 'id'"),
     "image ids of two kinds": (lambda: with_images({"id": 1, "height": 9, "width": 9}, {"id": "a", "height": 9, "width": 9}), "image ids must be all numbers or all text"),
+    "image id of 65 bits": (lambda: with_images({"id": 2**64, "height": 9, "width": 9}), "store ids like it as text"),
+    "image id NaN": (lambda: with_images({"id": NAN, "height": 9, "width": 9}), "store ids like it as text"),
     "image id too long for a number": (lambda: with_images({"id": 1e300, "height": 9, "width": 9}), "store ids like it as text"),
     # results
     "score NaN": (lambda: with_result(score=NAN), "result 1: score is nan"),

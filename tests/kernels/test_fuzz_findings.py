@@ -34,7 +34,15 @@ from deepmac.evaluation.ground_truth import read_scope
 from deepmac.evaluation.parameters import Parameters
 from deepmac.evaluation.segmentations import check_segmentations
 from deepmac.instances import Example
-from deepmac.masks import MOST_PIXELS, rle_area, rle_from_segmentation, rle_runs
+from deepmac.masks import (
+    MOST_PIXELS,
+    encode_rle,
+    rle_area,
+    rle_from_polygons,
+    rle_from_runs,
+    rle_from_segmentation,
+    rle_runs,
+)
 from pipelines.preflight import check_output
 from pipelines.shards import shard_names
 
@@ -62,7 +70,9 @@ HUGE = 2**31 - 1
 )
 def test_masks_of_more_pixels_than_pycocotools_can_count_are_refused(segmentation):
     """It wrote outside its memory."""
-    refused_by_both(segmentation, HUGE, 255, "which run lengths do not reach over")
+    refused_by_both(
+        segmentation, HUGE, 255, "has more than (masks|polygons) can have, "
+    )
 
 
 def test_the_largest_run_is_written_in_six_characters():
@@ -71,6 +81,42 @@ def test_the_largest_run_is_written_in_six_characters():
     )
     assert len(rle["counts"]) == 6
     assert rle_runs(rle["counts"]).tolist() == [MOST_PIXELS]
+
+
+# Runs that take five characters, so that pycocotools has room.
+@given(runs=st.lists(st.integers(0, 2**24 - 1), min_size=6, max_size=9))
+def test_run_lengths_are_written_as_pycocotools_writes_them(runs):
+    runs = [*runs, 3 * 2**24]  # a large image
+    total = sum(runs)
+    theirs = pycocotools.mask.frPyObjects(
+        {"size": [total, 1], "counts": runs}, total, 1
+    )
+    assert rle_from_runs(runs, total, 1) == theirs
+
+
+def test_four_long_runs_are_written_without_pycocotools(monkeypatch):
+    """It has 24 bytes for their 24 characters, and writes a null after them."""
+    monkeypatch.setattr("deepmac.masks.coco_mask", None)
+    runs = [2**24, 2**25, 2**24, 1]
+    rle = rle_from_segmentation({"size": [sum(runs), 1], "counts": runs}, sum(runs), 1)
+    assert len(rle["counts"]) == 24
+    assert rle_runs(rle["counts"]).tolist() == runs
+
+
+def test_masks_and_polygons_of_large_images_are_those_of_small_ones(monkeypatch):
+    monkeypatch.setattr("deepmac.masks._ALWAYS_ROOM", 5)
+    rng = np.random.default_rng(0)
+    for _ in range(200):
+        height, width = rng.integers(1, 30, 2).tolist()
+        mask = rng.random((height, width)) < 0.5
+        assert encode_rle(mask) == pycocotools.mask.encode(
+            np.asfortranarray(mask, np.uint8)
+        )
+        polygons = rng.uniform(-9, 39, (2, 2 * rng.integers(3, 6))).tolist()
+        drawn = pycocotools.mask.frPyObjects(polygons, height, width)
+        assert rle_from_polygons(polygons, height, width) == pycocotools.mask.merge(
+            drawn
+        )
 
 
 def test_a_run_of_more_characters_than_pycocotools_reads_is_refused():
@@ -361,3 +407,12 @@ def test_shards_have_plain_names(name):
 def test_a_limit_of_predictions_beyond_32_bits_is_refused():
     with pytest.raises(OptionError, match=r"less than 2\*\*31"):
         Parameters(max_dets=(1, 10**22))
+
+
+@pytest.mark.parametrize("text", ["model \x85", "model { x: '\u2028", "\x0b: 1"])
+def test_control_characters_of_a_configuration_are_shown_in_one_line(tmp_path, text):
+    path = tmp_path / "a.config"
+    path.write_text(text, newline="")
+    with pytest.raises(ConfigError) as caught:
+        load_config(path)
+    assert len(str(caught.value).splitlines()) == 1

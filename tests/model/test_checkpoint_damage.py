@@ -155,3 +155,28 @@ def test_shapes_that_no_layer_has_tell_nothing(shape):
     }
     assert infer_settings(shapes) == {}
     assert infer_embedding_kernel(shapes) is None
+
+
+def test_a_step_and_a_graph_of_another_kind_are_one_line(tmp_path):
+    import tensorflow as tf
+
+    module = tf.Module()
+    module.a = tf.Variable([1.0])
+    step = tf.Variable([1, 2])
+    tf.train.Checkpoint(model=module, step=step).save(str(tmp_path / "a"))
+    with pytest.raises(CheckpointError, match=r"its step is .*, no number"):
+        open_weights(tmp_path / "a-1")
+    table = read_table((tmp_path / "a-1.index").read_bytes())
+    table[b"_CHECKPOINTABLE_OBJECT_GRAPH"] = table[NAME.encode()]
+    (tmp_path / "a-1.index").write_bytes(write_table(table))
+    with pytest.raises(CheckpointError, match="its object graph is damaged"):
+        open_weights(tmp_path / "a-1")
+
+
+def test_names_with_line_ends_are_one_line(tmp_path):
+    import tensorflow as tf
+
+    tf.train.Checkpoint(**{"a\nb": tf.Variable(1.0)}).save(str(tmp_path / "a"))
+    with pytest.raises(CheckpointError, match="found a") as caught:
+        open_weights(tmp_path / "a-1")
+    assert len(str(caught.value).splitlines()) == 1
