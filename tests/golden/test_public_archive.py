@@ -16,7 +16,7 @@ import pytest
 import saved_models
 from public_archive import Findings, examine, find_export, unpack
 
-import deepmac
+from deepmac.predictors.deepmac import load_network
 from deepmac.samples.scene import compose
 
 GOLDEN = Path(__file__).parent / "full_hg10_roialign"
@@ -56,8 +56,7 @@ def check(found: Findings, mask_size: int) -> None:
 def small_archive(tmp_path_factory) -> Path:
     """An archive of that form, of the small recorded network."""
     folder = tmp_path_factory.mktemp("archive")
-    network = deepmac.load(GOLDEN / "pipeline.config", checkpoint=GOLDEN / "checkpoint")
-    model = network.batch.model
+    model = load_network(GOLDEN / "pipeline.config", checkpoint=GOLDEN / "checkpoint")
     saved_models.save_network(model, folder / "deepmac_small" / "saved_model")
     with tarfile.open(folder / "small.tar.gz", "w:gz") as tar:
         tar.add(folder / "deepmac_small", "deepmac_small")

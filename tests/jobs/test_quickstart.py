@@ -124,13 +124,13 @@ def test_without_weights_the_table_says_what_is_missing(made):
 
 
 def test_with_weights_there_is_a_deepmac_row(made, tmp_path):
-    import deepmac
     from deepmac.checkpoint.native import save_weights
+    from deepmac.predictors.deepmac import load_network
 
     options, out, _, _ = made
     tiny = "center_net_deepmac_tiny"
     weights = tmp_path / "tiny.weights.h5"
-    save_weights(deepmac.load(tiny, random_weights=True).batch.model, str(weights))
+    save_weights(load_network(tiny, random_weights=True), str(weights))
     printed = _run(
         Options(out=options.out, num_images=NUM_IMAGES, checkpoint=str(weights))
     )

@@ -11,6 +11,7 @@ import tensorflow as tf
 import deepmac
 from deepmac.errors import CheckpointError, DataError, DeepmacError, OptionError
 from deepmac.predictors import open_predictor, saved_model
+from deepmac.predictors.deepmac import load_network
 
 GOLDEN = Path(__file__).parents[1] / "golden" / "full_hg10_roialign"
 IMAGE, BOXES = saved_models.IMAGE, saved_models.BOXES
@@ -195,9 +196,10 @@ def ours():
 
 
 @pytest.fixture(scope="module")
-def exported(ours, tmp_path_factory):
+def exported(tmp_path_factory):
     folder = tmp_path_factory.mktemp("network") / "saved_model"
-    return saved_models.save_network(ours.batch.model, folder)
+    network = load_network(GOLDEN / "pipeline.config", checkpoint=GOLDEN / "checkpoint")
+    return saved_models.save_network(network, folder)
 
 
 @pytest.fixture(scope="module")

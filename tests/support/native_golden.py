@@ -7,7 +7,6 @@ import json
 import sys
 from pathlib import Path
 
-import deepmac
 from deepmac.checkpoint.native import save_weights
 from deepmac.model.hourglass import HourglassSpec
 
@@ -30,13 +29,15 @@ def backbone_of(case: str) -> HourglassSpec | None:
 
 
 def main(folder: str) -> None:
+    from deepmac.predictors.deepmac import load_network
+
     for case in CASES:
-        predictor = deepmac.load(
+        network = load_network(
             GOLDEN / case / "pipeline.config",
-            GOLDEN / case / "checkpoint",
+            checkpoint=GOLDEN / case / "checkpoint",
             backbone=backbone_of(case),
         )
-        save_weights(predictor.batch.model, f"{folder}/{case}.weights.h5")
+        save_weights(network, f"{folder}/{case}.weights.h5")
 
 
 if __name__ == "__main__":
