@@ -26,7 +26,7 @@ from deepmac.gallery import Step, Table, render_page
 from deepmac.predictors import CLASSICAL
 from deepmac.samples import ShapesPaths, write_shapes
 from deepmac.terminal import announce
-from pipelines import build_dataset, evaluate, infer, launch
+from pipelines import build_dataset, evaluate, infer, label_checks, launch
 from pipelines.quickstart_pictures import draw_pictures
 from pipelines.storage import refusals_told
 
@@ -80,7 +80,7 @@ def execute(options: Options, beam_args: list[str]) -> int:
     out = Path(options.out)
     for row in rows:
         if row.model not in CLASSICAL:  # they cannot be wrong
-            infer.open_model(_label_options(row, out))
+            label_checks.open_model(_label_options(row, out))
     with refusals_told(options.out):
         return _run(options, rows, out, started)
 
