@@ -139,6 +139,7 @@ def bfloat16_units(environment: Mapping[str, str]) -> str | None:
     Returns:
         A word for it; None where there is nothing.
     """
+    select_backend()
     import keras
 
     if keras.config.backend() == "jax":
@@ -146,16 +147,19 @@ def bfloat16_units(environment: Mapping[str, str]) -> str | None:
 
         device = jax.devices()[0]
         # On a processor, XLA computes bfloat16 in float32.
-        return None if device.platform == "cpu" else str(device.device_kind)
+        is_old = float(getattr(device, "compute_capability", None) or 8) < 8
+        has_units = device.platform != "cpu" and not is_old
+        return str(device.device_kind) if has_units else None
     if keras.config.backend() != "tensorflow":
         return None
     import tensorflow as tf
 
-    for gpu in tf.config.list_physical_devices("GPU"):
-        details = tf.config.experimental.get_device_details(gpu)
-        is_new = details.get("compute_capability", (0, 0)) >= (8, 0)
-        return details.get("device_name", "GPU") if is_new else None
-    return matrix_units(environment)
+    gpus = tf.config.list_physical_devices("GPU")
+    if not gpus:
+        return matrix_units(environment)
+    details = tf.config.experimental.get_device_details(gpus[0])
+    is_new = details.get("compute_capability", (0, 0)) >= (8, 0)
+    return details.get("device_name", "GPU") if is_new else None
 
 
 def convolve(x: Any, kernel: Any, bias: Any, stride: int, padding: Any) -> Any:

@@ -2,12 +2,15 @@
 
 import dataclasses
 from collections.abc import Sequence
-from typing import Protocol, TypedDict
+from typing import Literal, Protocol, TypedDict
 
 import numpy as np
 
 Box = tuple[float, float, float, float]
 """(ymin, xmin, ymax, xmax), pixels of the image as stored."""
+
+Precision = Literal["float32", "bfloat16"]
+"""What a network computes in."""
 
 ImageId = int | str
 AnnotationId = int | str

@@ -207,7 +207,7 @@ class _Job:
         except MemoryError:
             raise
         except (Exception, SystemExit) as e:
-            if _is_want_of_memory(e):
+            if is_want_of_memory(e):
                 raise MemoryError(" ".join(str(e).split())) from e
             self.fail("predict", "predictor_failed", e)
 
@@ -285,7 +285,7 @@ def _predict(
             _predict_alone(job, predictor, settings)
 
 
-def _is_want_of_memory(error: BaseException | None) -> bool:
+def is_want_of_memory(error: BaseException | None) -> bool:
     """Whether a backend has run out of memory, told without importing one."""
     if error is None:
         return False
@@ -295,7 +295,7 @@ def _is_want_of_memory(error: BaseException | None) -> bool:
         return True
     if str(error).startswith("RESOURCE_EXHAUSTED"):
         return True
-    return _is_want_of_memory(error.__cause__)
+    return is_want_of_memory(error.__cause__)
 
 
 def _predict_together(

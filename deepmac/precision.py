@@ -5,11 +5,11 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
-import pycocotools.mask as coco_mask
 
 from deepmac.boxes import normalise, to_xywh
 from deepmac.instances import BoxMasks, MaskPredictor
-from deepmac.masks import rle_area
+from deepmac.label import is_want_of_memory
+from deepmac.masks import coco_mask, rle_area
 from deepmac.paste import THRESHOLD, paste_rle
 
 SAME_ENOUGH = 0.98
@@ -28,6 +28,7 @@ class Comparison:
             where there was no box.
         lowest_iou: of all masks.
         mean_score_difference, largest_score_difference: of a mask's two scores, without sign.
+        num_failed: images on which a predictor failed; they say nothing.
         detections_kept: of the first one's detections with a score of 0.3 or more, the part that
             the second one finds too: same class, boxes with an IoU of 0.5. None for given boxes.
     """
@@ -39,6 +40,7 @@ class Comparison:
     mean_score_difference: float
     largest_score_difference: float
     detections_kept: float | None = None
+    num_failed: int = 0
 
     @property
     def is_same_enough(self) -> bool:
@@ -56,6 +58,8 @@ class Comparison:
             f"{self.largest_score_difference:.3f}), {self.num_masks} masks of "
             f"{self.num_images} images"
         )
+        if self.num_failed:
+            words += f"; {self.num_failed} images failed"
         if self.detections_kept is not None:
             words += f"; {self.detections_kept:.1%} of the detections are found again"
         return words
@@ -89,19 +93,23 @@ def compare(
     ious: list[float] = []
     differences: list[float] = []
     kept: list[bool] = []
+    num_failed = 0
     for index, image in enumerate(images):
-        if boxes is None:
-            found, again = _box_masks(exact, image), _box_masks(fast, image)
-            kept += _kept(found, again)
-            of_image = found.boxes[found.scores >= _SURE]
-        else:
-            of_image = boxes[index]
-        if not len(of_image):
+        try:
+            if boxes is None:
+                found, again = _box_masks(exact, image), _box_masks(fast, image)
+                kept += _kept(found, again)
+                of_image = _boxes_to_ask_for(found)
+            else:
+                of_image = boxes[index]
+            if not len(of_image):
+                continue
+            one, other = (_box_masks(p, image, of_image) for p in (exact, fast))
+        except Exception as e:
+            if is_want_of_memory(e):
+                raise
+            num_failed += 1  # a dead letter of the job, when the image's turn comes
             continue
-        one, other = (
-            _box_masks(exact, image, of_image),
-            _box_masks(fast, image, of_image),
-        )
         ious += _mask_ious(one, other, of_image, image.shape[:2], threshold)
         differences += np.abs(one.scores - other.scores).tolist()
     return Comparison(
@@ -112,7 +120,17 @@ def compare(
         mean_score_difference=float(np.mean(differences)) if ious else np.nan,
         largest_score_difference=max(differences, default=np.nan),
         detections_kept=None if boxes is not None else float(np.mean(kept or [True])),
+        num_failed=num_failed,
     )
+
+
+def _boxes_to_ask_for(found: BoxMasks) -> np.ndarray:
+    """The sure detections [N, 4] of which a mask can be asked for.
+
+    A detection in the padding has a box that ends where it begins, at the border of the image.
+    """
+    boxes = found.boxes[found.scores >= _SURE]
+    return boxes[(boxes[:, 2:] > boxes[:, :2]).all(axis=1)]
 
 
 def _box_masks(

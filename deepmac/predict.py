@@ -9,10 +9,10 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from deepmac.boxes import normalise
+from deepmac.instances import Precision
 from deepmac.paste import paste_masks
 
 if TYPE_CHECKING:
-    from deepmac.model.folding import Precision
     from deepmac.model.hourglass import HourglassSpec
     from deepmac.predictors.deepmac import DeepmacPredictor
 
@@ -26,7 +26,7 @@ def load(
     accept: Sequence[str] = (),
     backbone: "HourglassSpec | None" = None,
     reference_quirks: bool | None = None,
-    precision: "Precision" = "float32",
+    precision: Precision = "float32",
 ) -> "Predictor":
     """Opens the network of a configuration with its weights.
 

@@ -2,22 +2,22 @@
 
 import dataclasses
 import functools
+import gc
 import sys
 from collections.abc import Iterator, Mapping
-from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import deepmac
 from deepmac.commands import from_options, run
 from deepmac.data.assemble import Assembly
 from deepmac.data.manifest import PREDICTIONS
-from deepmac.instances import Example
+from deepmac.errors import DataError
+from deepmac.instances import Example, Precision
 from deepmac.label import Settings
 from deepmac.terminal import announce
 from pipelines import launch
 from pipelines.build_plan import NoWriter, Writer
 from pipelines.dead_letters import conclude
-from pipelines.json_lines import load_line
 from pipelines.label_checks import check, open_model
 from pipelines.label_exports import write_annotations, write_results
 from pipelines.label_options import (
@@ -28,9 +28,9 @@ from pipelines.label_options import (
     open_records,
 )
 from pipelines.label_plan import plan_boxes, plan_images, plan_records
-from pipelines.label_precision import settle
+from pipelines.label_precision import settle, settled_before
 from pipelines.label_review import images_of_files, images_of_records, write_review
-from pipelines.label_work import LabelWork
+from pipelines.label_work import LabelWork, open_shared
 from pipelines.storage import LocalOutput, hold_output
 from pipelines.unit_files import JOB
 from pipelines.unit_plan import SETTLED
@@ -154,25 +154,23 @@ def _plan_and_settle(
         mask_threshold=options.mask_threshold,
         max_pixels=options.max_pixels,
     )
+    if settled["comparison"] and settled["precision"] == "float32":
+        open_shared.cache_clear()  # holds the other one
+    # A network and its compiled functions hold each other: gigabytes, until they are looked for.
+    gc.collect()
     return context | {"precision": settled, SETTLED: [settled["precision"]]}
 
 
 def _begin(options: Options, context: Mapping[str, Any]) -> LabelWork:
-    settled = context["precision"]
+    settled = context.get("precision", {})
+    if settled.get("precision") not in get_args(Precision):
+        raise DataError(
+            f"{options.out}/{JOB}: damaged, its plan does not say in what precision; use another "
+            f"--out, or delete that one"
+        )
     if options.precision != "float32":
         print(settled["summary"])
     return make_work(options, context, settled["precision"])
-
-
-def settled_before(out: str) -> str:
-    """What the network computes in, as an earlier run into this directory settled it."""
-    try:
-        job = load_line((Path(out) / JOB).read_bytes())
-        return job["plan"]["context"]["precision"]["precision"]
-    except (OSError, ValueError, KeyError, TypeError):
-        return (
-            "float32"  # a new job, or none of ours: whoever opens the directory tells
-        )
 
 
 def make_work(

@@ -3,23 +3,24 @@
 import itertools
 import os
 from collections.abc import Callable, Iterable, Mapping
-from typing import Any, Literal
+from pathlib import Path
+from typing import Any
 
 import numpy as np
 
 from deepmac.backend import bfloat16_units
 from deepmac.data.decode import decode_rgb
 from deepmac.errors import DataError
-from deepmac.instances import Example
+from deepmac.instances import Example, Precision
 from deepmac.precision import SAME_ENOUGH, Comparison, compare
 from deepmac.predictors.checked import CheckedPredictor
 from deepmac.terminal import announce
+from pipelines.json_lines import load_line
+from pipelines.unit_files import JOB
 
 REQUESTS = ("float32", "bfloat16", "auto")
 NUM_IMAGES = 8
 """Images that run in both types before a job may use bfloat16."""
-
-Precision = Literal["float32", "bfloat16"]
 
 
 def settle(
@@ -52,11 +53,11 @@ def settle(
     """
     if request == "float32":
         return _settled("float32", "asked for")
-    if request == "auto" and not bfloat16_units(environment):
-        return _settled("float32", "there are no matrix units for bfloat16")
     exact = open_predictor("float32")
     if exact.precision is None:
         return _settled("float32", "only networks of configurations have a choice")
+    if request == "auto" and not bfloat16_units(environment):
+        return _settled("float32", "there are no matrix units for bfloat16")
     images, boxes = _first(first_examples(), detect, max_pixels)
     with announce(f"comparing bfloat16 with float32 on {len(images)} images"):
         comparison = compare(
@@ -76,13 +77,27 @@ def settle(
     return _settled("float32", because, comparison)
 
 
+def settled_before(out: str) -> Precision:
+    """What the network computes in, as an earlier run into this directory settled it."""
+    try:
+        job = load_line((Path(out) / JOB).read_bytes())
+        settled = job["plan"]["context"]["precision"]["precision"]
+    except (OSError, ValueError, KeyError, TypeError):
+        return (
+            "float32"  # a new job, or none of ours: whoever opens the directory tells
+        )
+    return "bfloat16" if settled == "bfloat16" else "float32"
+
+
 def _settled(
     precision: Precision, because: str, comparison: Comparison | None = None
 ) -> dict[str, Any]:
     summary = f"precision: {precision} ({because})"
     if comparison is not None:
         summary += f"; bfloat16 against float32: {comparison.in_words()}"
-        if precision == "bfloat16" and not comparison.is_same_enough:
+        if precision == "bfloat16" and not comparison.num_masks:
+            summary += "\nwarning: what bfloat16 does to the masks is not known"
+        elif precision == "bfloat16" and not comparison.is_same_enough:
             summary += (
                 f"\nwarning: masks in bfloat16 are not those in float32 (below "
                 f"{SAME_ENOUGH}); look at them, or use --precision=float32"

@@ -9,6 +9,8 @@ from deepmac.data.failures import Unusable
 from deepmac.data.paths import printable, require_local
 from deepmac.errors import DataError
 
+_LEADS_OUT = "{}: leads out of the directory of images"
+
 
 class ImageSource:
     """The files behind the `file_name`s of a data set.
@@ -66,15 +68,16 @@ class ImageSource:
             raise Unusable("image_unreadable", f"{name}: {reason}") from e
 
     def _find(self, names: Sequence[str], shown: str) -> str:
-        if self._folders and not self._files and any(map(_leads_out, names)):
-            # Annotation files come from anywhere; what they name should not.
-            raise Unusable(
-                "file_name_malformed", f"{shown}: leads out of the directory of images"
-            )
+        # Annotation files come from anywhere; what they name should not. Files that match a pattern
+        # are found by their base names, which lead nowhere.
+        leads_out = any(map(_leads_out, names))
+        if self._folders and not self._files and leads_out:
+            raise Unusable("file_name_malformed", _LEADS_OUT.format(shown))
         if len(names) == 1 and len(self._folders) == 1 and not self._files:
             return os.path.join(self._folders[0], names[0])  # opening it will tell
         for name in names:
-            paths = [os.path.join(folder, name) for folder in self._folders]
+            folders = [] if leads_out else self._folders
+            paths = [os.path.join(folder, name) for folder in folders]
             found = [path for path in paths if os.path.isfile(path)]
             found += self._files.get(os.path.basename(name), [])
             if len(found) > 1:
@@ -82,6 +85,8 @@ class ImageSource:
                 raise Unusable("image_ambiguous", f"{shown}: found as {places}")
             if found:
                 return found[0]
+        if self._folders and leads_out:
+            raise Unusable("file_name_malformed", _LEADS_OUT.format(shown))
         where = (
             "no file that matches the pattern" if self._is_pattern else "no such file"
         )
@@ -90,7 +95,8 @@ class ImageSource:
 
 def _leads_out(file_name: str) -> bool:
     """Whether a relative path leaves where it starts, or the path is no relative one."""
-    return os.path.isabs(file_name) or os.path.normpath(file_name).startswith("..")
+    first = os.path.normpath(file_name).split(os.sep)[0]
+    return os.path.isabs(file_name) or first == os.pardir
 
 
 def _last_parts(path: str) -> str:

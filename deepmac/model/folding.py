@@ -5,15 +5,15 @@ the convolution before it: one pass over memory less for each. What is left are 
 bias, in float32 or in bfloat16.
 """
 
-from typing import Literal
+from typing import get_args
 
 import keras
 import numpy as np
 
+from deepmac.errors import OptionError, one_of
+from deepmac.instances import Precision
 from deepmac.model.layers import BatchNorm, BuiltLayer, Convolution
 from deepmac.model.variables import layers_under
-
-Precision = Literal["float32", "bfloat16"]
 
 
 def fold(network: keras.layers.Layer, precision: Precision = "float32") -> None:
@@ -26,7 +26,17 @@ def fold(network: keras.layers.Layer, precision: Precision = "float32") -> None:
     Args:
         network: a part of a `DeepMAC`, such as its backbone. It cannot be trained afterwards.
         precision: of weights and activations.
+
+    Raises:
+        OptionError: there is no such precision.
+        ValueError: the network is folded already.
     """
+    if precision not in get_args(Precision):
+        raise OptionError(
+            f"precision must be {one_of(get_args(Precision))}, got '{precision}'"
+        )
+    if is_folded(network):
+        raise ValueError("the network has been folded already")
     layers = layers_under(network)
     norm_of = {
         id(getattr(layer, conv)): getattr(layer, norm)

@@ -22,10 +22,10 @@ from deepmac.config.load import load_config
 from deepmac.config.printing import lines_of
 from deepmac.config.schema import CenterNetConfig
 from deepmac.errors import CheckpointError, DataError
-from deepmac.instances import BoxMasks
+from deepmac.instances import BoxMasks, Precision
 from deepmac.model.decode import boxes_in_image
 from deepmac.model.deepmac import DeepMAC, Embeddings
-from deepmac.model.folding import Precision, fold
+from deepmac.model.folding import fold
 from deepmac.model.hourglass import HourglassSpec
 from deepmac.model.preprocess import Geometry, resize_image
 from deepmac.model.tensors import ops
