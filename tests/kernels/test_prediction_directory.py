@@ -78,9 +78,9 @@ def test_a_damaged_manifest(folder):
     units = json.loads((folder / "manifest.json").read_text())["units"]
     del units[1]["bytes"]
     change_manifest(folder, units=units)
-    refused(folder, "damaged, entry 1 of 'units' has no 'bytes'; run the same")
+    refused(folder, r"damaged, units\[1\] has no 'bytes'; run the same")
     change_manifest(folder, units=None)
-    refused(folder, "damaged, its 'units' is no list")
+    refused(folder, "damaged, units is None, not a list")
     (folder / "manifest.json").write_text('{"kind": "predictions", "schema": 1}')
     refused(folder, "damaged, it has no 'units'")
 
