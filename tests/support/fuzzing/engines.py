@@ -77,6 +77,7 @@ def cover(target: Target, recorder: Recorder, seed: int) -> None:
         "-timeout=60",
         "-rss_limit_mb=0",
     ]
+    flags.append(f"-artifact_prefix={target.folder}/")
     atheris.Setup([sys.argv[0], *flags, str(corpus)], one, custom_mutator=change)
     atheris.Fuzz()
 
