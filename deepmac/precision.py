@@ -99,7 +99,7 @@ def compare(
             if boxes is None:
                 found, again = _box_masks(exact, image), _box_masks(fast, image)
                 kept += _kept(found, again)
-                of_image = _boxes_to_ask_for(found)
+                of_image = found.boxes[_to_compare(found)]
             else:
                 of_image = boxes[index]
             if not len(of_image):
@@ -124,13 +124,13 @@ def compare(
     )
 
 
-def _boxes_to_ask_for(found: BoxMasks) -> np.ndarray:
-    """The sure detections [N, 4] of which a mask can be asked for.
+def _to_compare(found: BoxMasks) -> np.ndarray:
+    """Places of the sure detections of which a mask can be asked for.
 
     A detection in the padding has a box that ends where it begins, at the border of the image.
     """
-    boxes = found.boxes[found.scores >= _SURE]
-    return boxes[(boxes[:, 2:] > boxes[:, :2]).all(axis=1)]
+    has_area = (found.boxes[:, 2:] > found.boxes[:, :2]).all(axis=1)
+    return np.flatnonzero(has_area & (found.scores >= _SURE))
 
 
 def _box_masks(
@@ -162,7 +162,7 @@ def _mask_ious(
 
 def _kept(found: BoxMasks, again: BoxMasks) -> list[bool]:
     """For each sure detection of `found`, whether `again` has one like it."""
-    sure = np.flatnonzero(found.scores >= _SURE)
+    sure = _to_compare(found)
     if not sure.size or not len(again.boxes):
         return [False] * len(sure)
     boxes, others = (to_xywh(b.astype(np.float64)) for b in (found.boxes, again.boxes))

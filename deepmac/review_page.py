@@ -126,7 +126,7 @@ def _card(card: Card) -> str:
 
 
 def _ids(card: Card) -> str:
-    """The ids of a mask as JSON; without an annotation id its place takes that's."""
+    """The ids of a mask as JSON: of its annotation, or its place among the masks of its image."""
     ids = {"image_id": card.image_id}
     if card.annotation_id is not None:
         return json.dumps(ids | {"annotation_id": card.annotation_id})

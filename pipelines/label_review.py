@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from deepmac.data.assemble import Assembly
+from deepmac.data.coco import read_image_entry
 from deepmac.data.decode import decode_rgb
 from deepmac.data.directory import RecordDirectory
 from deepmac.data.failures import Unusable
@@ -88,9 +89,12 @@ def images_of_files(annotations: str, images: str) -> ReadImages:
             if image_id not in wanted:
                 continue
             wanted.remove(image_id)
-            name = str(entry.get("file_name", ""))
+            name = str(image_id)
+            encoded: bytes | Unusable
             try:
-                encoded: bytes | Unusable = source.read(name)
+                names = read_image_entry(image_id, entry).names
+                name = names[0]
+                encoded = source.read(*names)
             except Unusable as e:
                 encoded = e
             yield image_id, name, encoded

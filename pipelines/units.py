@@ -132,7 +132,7 @@ def run_units(
                 progress=progress,
                 verbose=verbose,
             )
-        totals = _merge(output, planned, len(pending), time.time() - started)
+        totals = _merge(output, planned, digest, len(pending), time.time() - started)
         if pending:
             rate = progress.num_images / totals.seconds
             facts = {
@@ -152,13 +152,18 @@ def finish(output: LocalOutput, manifest: Mapping[str, Any]) -> None:
     output.remove_folder(PLAN)
 
 
-def _merge(output: LocalOutput, planned: Plan, num_done: int, seconds: float) -> Totals:
+def _merge(
+    output: LocalOutput, planned: Plan, digest: str, num_done: int, seconds: float
+) -> Totals:
     units, counts, reasons = [], collections.Counter(), collections.Counter()
     with output.new_file(DEAD_LETTERS) as file:
         for name in planned.num_items:
             record = read_json(output, commit_name(name))
-            if record is None:
-                raise DataError(f"{output.root}: unit {name} has not been committed")
+            if record is None or record["fingerprint"] != digest:
+                raise DataError(
+                    f"{output.root}: unit {name} has not been committed, or by a worker of an "
+                    f"earlier run; run the same command again"
+                )
             data = record["data"]
             units.append(
                 UnitSummary(

@@ -138,14 +138,14 @@ def convert(
 def _files_of(target: Path, kind: Target) -> list[Path]:
     """The files that a checkpoint has, the index first."""
     if kind == "native":
-        return [target] if target.exists() else []
+        return [target] if os.path.exists(target) else []
     index = Path(f"{target}.index")
     data = [
         file
         for file in sorted(target.parent.glob("*.data-*-of-*"))
         if file.name.startswith(target.name + ".data-")
     ]
-    return [index, *data] if index.exists() else data
+    return [index, *data] if os.path.exists(index) else data
 
 
 def _write_native(source: Weights, path: str) -> None:

@@ -99,10 +99,10 @@ def find_saved_model(path: str | os.PathLike[str]) -> Path | None:
             `saved_model/` it is.
     """
     given = Path(path)
-    if given.name == GRAPH_FILE and given.is_file():
+    if given.name == GRAPH_FILE and os.path.isfile(given):
         return given.parent
     for folder in (given, given / "saved_model"):
-        if (folder / GRAPH_FILE).is_file():
+        if os.path.isfile(folder / GRAPH_FILE):
             return folder
     return None
 

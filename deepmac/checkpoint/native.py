@@ -175,7 +175,7 @@ def _damage_told(what: str) -> Iterator[None]:
     try:
         yield
     except (OSError, RuntimeError, KeyError, ValueError, TypeError) as e:
-        reason = str(e).strip("'\"").splitlines()[0]
+        reason = str(e).strip("'\" \n").partition("\n")[0] or type(e).__name__
         raise CheckpointError(f"{what}: damaged or cut off ({reason})") from None
 
 

@@ -128,10 +128,11 @@ class ReferenceCheckpoint:
             raise CheckpointError(f"{self.path}: its step is {step!r:.60}, no number")
         return int(step)
 
-    def _tensor(self, key: str, num_bytes: int = 0) -> Any:
+    def _tensor(self, key: str, num_elements: int = 0) -> Any:
         try:
-            if num_bytes > self._num_bytes:  # TensorFlow would ask for that much memory
-                raise ValueError(f"it has less than {num_bytes} bytes")
+            # TensorFlow would ask for that much memory.
+            if num_elements > self._num_bytes:
+                raise ValueError(f"it is too small for {num_elements} numbers")
             return self._reader.get_tensor(key)
         except Exception as e:  # TensorFlow raises RuntimeError, ValueError, OpError
             raise CheckpointError(

@@ -18,6 +18,7 @@ from deepmac.text import one_line
 _CHUNK = 1 << 16  # bytes; what is decoded of it stays in the processor's cache
 _WINDOW = 1 << 12  # bytes in which the scanner looks for the end of a value at first
 _MAX_VALUE = 1 << 28  # bytes; a longer value is a file of another kind
+_NEAR_END = 64  # characters: what is cut off there may be a beginning of something
 _ENDS_EARLY = "the file ends too early; is it complete?"
 _OPEN_STRING = "Unterminated string"  # how the scanner's message begins
 _decode = json.JSONDecoder().raw_decode
@@ -172,7 +173,8 @@ class _Text:
                 value, end = _decode(window)
                 # A number that ends where the text does, or in `1.` or `1e`, may go on.
                 after = window[end : end + 1]
-                if shows_end or (after and after not in ".eE"):
+                goes_on = not after or after in ".eE"
+                if shows_end or not goes_on or end < len(window) - _NEAR_END:
                     start = self._at
                     self._at += len(window[:end].encode())
                     return value, self._data[start : self._at]
@@ -234,7 +236,7 @@ class _Text:
 
 def _is_final(error: json.JSONDecodeError, window: str) -> bool:
     """Whether text after the window cannot mend it."""
-    near_end = error.pos > len(window) - 64
+    near_end = error.pos > len(window) - _NEAR_END
     return not near_end and not error.msg.startswith(_OPEN_STRING)
 
 

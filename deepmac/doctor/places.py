@@ -33,9 +33,9 @@ def check_output(out: str | None) -> Finding:
     except FileNotFoundError:
         text = "the working directory has been removed"
         return Finding(name, state, text, "cd to a directory that exists")
-    while not place.exists() and place != place.parent:
+    while not os.path.exists(place) and place != place.parent:
         place = place.parent
-    if not place.is_dir():
+    if not os.path.isdir(place):
         text = f"{place} is a file, not a folder"
         return Finding(name, state, text, "another directory for --out")
     return _check_writing(name, state, place, "use another directory for --out")
@@ -126,7 +126,7 @@ def check_credentials(
         return Finding(name, State.OK, f"{variable}={path}")
     folder = environment.get("CLOUDSDK_CONFIG") or home / ".config/gcloud"
     path = Path(folder) / "application_default_credentials.json"
-    if path.exists():
+    if os.path.exists(path):
         if problem := _unusable(path):
             return Finding(name, State.WARNING, f"{path}: {problem}", LOG_IN)
         return Finding(name, State.OK, str(path))

@@ -1,6 +1,7 @@
 """The directory of an export: there as a whole, or not at all."""
 
 import contextlib
+import os
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
@@ -14,9 +15,10 @@ FACTS = "export.json"
 def check_out(out: Path, *, overwrite: bool) -> None:
     """Raises OptionError unless an export may be put at `out`: into an empty place, or, with
     `overwrite`, over another export."""
-    if not out.exists() or (out.is_dir() and not any(out.iterdir())):
+    # Path's own methods raise on names that are too long.
+    if not os.path.lexists(out) or (os.path.isdir(out) and not any(out.iterdir())):
         return
-    if not (out / FACTS).is_file():
+    if not os.path.isfile(out / FACTS):
         raise OptionError(f"{out}: is there, and is no export; name another directory")
     if not overwrite:
         raise OptionError(f"{out}: holds an export; --overwrite replaces it")
@@ -25,7 +27,7 @@ def check_out(out: Path, *, overwrite: bool) -> None:
 @contextlib.contextmanager
 def written_whole(out: Path) -> Iterator[Path]:
     """A folder beside `out` that takes its place when all is done, and else vanishes."""
-    out = out.absolute()
+    out = out.resolve()  # of a link, what it leads to is replaced
     try:
         out.parent.mkdir(parents=True, exist_ok=True)
         beside = tempfile.TemporaryDirectory(prefix=f".{out.name}.", dir=out.parent)
@@ -35,6 +37,15 @@ def written_whole(out: Path) -> Iterator[Path]:
         folder = Path(temporary) / "new"
         folder.mkdir()
         yield folder
+        _replace(out, folder, Path(temporary) / "old")
+
+
+def _replace(out: Path, new: Path, old: Path) -> None:
+    try:
         if out.exists():
-            out.rename(Path(temporary) / "old")
-        folder.rename(out)
+            out.rename(old)
+        new.rename(out)
+    except OSError as e:
+        if old.exists() and not out.exists():
+            old.rename(out)
+        raise OptionError(f"{out}: cannot be put in place: {e.strerror}") from None

@@ -20,6 +20,7 @@ from deepmac.export.compare import TOLERANCE, Comparison, compare
 from deepmac.export.destination import FACTS, check_out, written_whole
 from deepmac.export.module import exported_module
 from deepmac.model.deepmac import DeepMAC
+from deepmac.model.folding import is_folded
 from deepmac.model.variables import named_variables
 from deepmac.predictors.deepmac import DeepmacPredictor
 
@@ -50,9 +51,12 @@ def export_saved_model(
 
     Raises:
         OptionError: `out` is there, or cannot be written.
+        ValueError: the model has been folded: its variables are not what was trained any more.
         ConfigError: the network has no input of one size.
         DeepmacError: the SavedModel does not say what the network says.
     """
+    if is_folded(model):
+        raise ValueError("a folded network is exported without its trained variables")
     check_out(out, overwrite=overwrite)
     with written_whole(out) as folder:
         saved_model = folder / "saved_model"
@@ -74,7 +78,9 @@ def _save(module: Any, path: Path) -> None:
     try:
         tf.saved_model.save(module, str(path), signatures=module.__call__)
     except (OSError, tf.errors.OpError) as e:
-        reason = re.sub(r"\{\{.*?\}\} ?", "", str(e).splitlines()[0])  # graph nodes
+        reason = re.sub(
+            r"\{\{.*?\}\} ?", "", str(e).strip().partition("\n")[0]
+        )  # graph nodes
         raise OptionError(f"the SavedModel cannot be written: {reason}") from e
     finally:
         logger.setLevel(level)

@@ -7,7 +7,6 @@ of a few shapes: images are grouped by their padded size, and batches are filled
 
 import functools
 import hashlib
-import itertools
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -310,7 +309,7 @@ class DeepmacPredictor:
     def _batches(
         self, images: Sequence["np.ndarray | Prepared"], numbers: Iterable[int]
     ) -> Iterator["_Batch"]:
-        """The inputs of the backbone: full batches of one size, and what is left one by one."""
+        """The inputs of the backbone: full batches of one size, and what is left in smaller ones."""
         waiting: dict[tuple[int, ...], list[tuple[int, Prepared]]] = {}
         for number in numbers:
             image = images[number]
@@ -323,8 +322,11 @@ class DeepmacPredictor:
             ):
                 yield _batch(group)
                 group.clear()
-        for image in itertools.chain.from_iterable(waiting.values()):
-            yield _batch([image])
+        for group in waiting.values():
+            while group:  # in powers of two: few shapes
+                size = 1 << (len(group).bit_length() - 1)
+                yield _batch(group[:size])
+                del group[:size]
 
     def _resized(self, image: np.ndarray, where: str) -> "Prepared":
         pixels, size = resize_image(image, self.model.config.image_resizer)

@@ -10,7 +10,7 @@ from deepmac.instances import BoxMasks, Example, Instance
 from deepmac.precision import compare
 from deepmac.predictors.checked import CheckedPredictor
 from pipelines import label_precision
-from pipelines.label_precision import NUM_IMAGES, settle
+from pipelines.label_precision import NUM_IMAGES, settle, settled_before
 
 BOX = (10.0, 10.0, 30.0, 50.0)
 IMAGE = np.zeros((40, 60, 3), np.uint8)
@@ -81,6 +81,41 @@ def test_detections_must_be_found_again(again, kept):
     assert result.is_same_enough == (kept == 1.0)
 
 
+def test_detections_in_the_padding_are_not_asked_for():
+    """Their boxes end where they begin; as given boxes they would be refused."""
+    flat = (57.0, 30.0, 59.0, 30.0)
+    result = compare(
+        Strict(found=[BOX, flat]), Strict(found=[BOX, flat]), [IMAGE], None
+    )
+    assert (result.num_masks, result.num_failed) == (1, 0)
+    assert result.detections_kept == 1.0
+
+
+class Strict(Left):
+    """Refuses boxes without an area, as predictors do."""
+
+    def __call__(self, images, boxes):
+        for of_image in boxes or []:
+            if not (of_image[:, 2:] > of_image[:, :2]).all():
+                raise ValueError("a box without an area")
+        return super().__call__(images, boxes)
+
+
+def test_an_image_that_a_predictor_fails_on_is_counted_and_says_nothing():
+    boxes = [np.array([BOX]), np.array([(5.0, 5.0, 5.0, 9.0)])]
+    result = compare(Strict(), Strict(), [IMAGE, IMAGE], boxes)
+    assert (result.num_masks, result.num_failed) == (1, 1)
+    assert "1 images failed" in result.in_words()
+
+
+def test_want_of_memory_stops_the_comparison():
+    def full(images, boxes):
+        raise MemoryError
+
+    with pytest.raises(MemoryError):
+        compare(full, full, [IMAGE], [np.array([BOX])])
+
+
 def examples(count=30):
     file = io.BytesIO()
     Image.fromarray(IMAGE).save(file, "PNG")
@@ -92,7 +127,9 @@ def examples(count=30):
         )  # fmt: skip
 
 
-def settled(request, fast_part=1.0, units=None, monkeypatch=None, **predictor):
+def settled(
+    request, fast_part=1.0, units=None, monkeypatch=None, first=examples, **predictor
+):
     opened = {}
 
     def open_predictor(precision):
@@ -104,7 +141,7 @@ def settled(request, fast_part=1.0, units=None, monkeypatch=None, **predictor):
     result = settle(
         request,
         open_predictor,
-        examples,
+        first,
         detect=False,
         mask_threshold=0.5,
         max_pixels=10_000,
@@ -118,11 +155,39 @@ def test_float32_needs_no_proof(monkeypatch):
     assert (result["precision"], result["comparison"], opened) == ("float32", None, {})
 
 
+def test_where_no_image_can_be_compared_bfloat16_is_a_risk_and_auto_takes_none(
+    monkeypatch,
+):
+    def nothing():
+        return iter(())
+
+    result, _ = settled("bfloat16", monkeypatch=monkeypatch, first=nothing)
+    assert "what bfloat16 does to the masks is not known" in result["summary"]
+    result, _ = settled("auto", units="amx", monkeypatch=monkeypatch, first=nothing)
+    assert result["precision"] == "float32"
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ('{"plan": {"context": {"precision": {"precision": "bfloat16"}}}}', "bfloat16"),
+        ('{"plan": {"context": {"precision": {"precision": ["x"]}}}}', "float32"),
+        ('{"plan": {"context": {"precision": {"precision": "float16"}}}}', "float32"),
+        ('{"plan": []}', "float32"),
+        ("no JSON", "float32"),
+    ],
+)
+def test_what_an_earlier_run_settled_on(tmp_path, text, expected):
+    assert settled_before(str(tmp_path)) == "float32"
+    (tmp_path / "job.json").write_text(text)
+    assert settled_before(str(tmp_path)) == expected
+
+
 def test_auto_is_float32_without_matrix_units(monkeypatch):
     result, opened = settled("auto", monkeypatch=monkeypatch)
     assert result["precision"] == "float32"
     assert "no matrix units" in result["because"]
-    assert opened == {}
+    assert set(opened) == {"float32"}
 
 
 @pytest.mark.parametrize(("part", "expected"), [(1.0, "bfloat16"), (0.9, "float32")])

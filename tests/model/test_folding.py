@@ -10,7 +10,7 @@ import pytest
 
 from deepmac.checkpoint.native import save_weights
 from deepmac.config.schema import MaskHeadConfig
-from deepmac.errors import CheckpointError
+from deepmac.errors import CheckpointError, OptionError
 from deepmac.matrix_units import cpu_flags, read_cpuinfo
 from deepmac.model.deepmac import DeepMAC
 from deepmac.model.folding import fold
@@ -49,6 +49,19 @@ def test_a_folded_network_computes_what_it_did():
     # float32, in which a scale is now part of a weight
     np.testing.assert_allclose(after, before, atol=1e-5 * np.abs(before).max())
     assert np.abs(before).max() > 0.1
+
+
+def test_a_network_is_folded_once():
+    network = hourglass()
+    fold(network)
+    with pytest.raises(ValueError, match="folded already"):
+        fold(network)
+
+
+@pytest.mark.parametrize("word", ["float16", "bf16", "auto"])
+def test_other_precisions_are_refused(word):
+    with pytest.raises(OptionError, match=f"must be .*float32.*bfloat16.*'{word}'"):
+        fold(hourglass(), word)
 
 
 def test_every_norm_of_a_hourglass_is_gone_and_every_convolution_has_its_bias():
