@@ -22,9 +22,17 @@ def select_backend() -> None:
     a Keras that is already there.
 
     Raises:
-        DeepmacError: there is no backend at all.
+        DeepmacError: there is no backend at all, or not the one that is asked for.
     """
-    if "KERAS_BACKEND" in os.environ or "keras" in sys.modules or _has("tensorflow"):
+    if "keras" in sys.modules:
+        return
+    asked = os.environ.get("KERAS_BACKEND")
+    if asked in ("tensorflow", "jax") and not _has(asked):
+        raise DeepmacError(
+            f"KERAS_BACKEND is {asked}, which is not installed: pip install {asked}, or leave "
+            f"KERAS_BACKEND unset"
+        )
+    if asked or _has("tensorflow"):
         return
     if not _has("jax"):
         raise DeepmacError(

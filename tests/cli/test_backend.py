@@ -47,6 +47,15 @@ def selected(*installed: str, **environment: str) -> str:
         (["tensorflow"], {}, "Keras's default"),
         (["jax"], {}, "jax"),
         (["jax"], {"KERAS_BACKEND": "torch"}, "torch"),
+        *(
+            (
+                [there],
+                {"KERAS_BACKEND": asked},
+                f"KERAS_BACKEND is {asked}, which is not installed: pip install {asked}, "
+                f"or leave KERAS_BACKEND unset",
+            )
+            for there, asked in (("jax", "tensorflow"), ("tensorflow", "jax"))
+        ),
         (
             [],
             {},
