@@ -85,7 +85,7 @@ def write_images(folder: Path, count: int) -> list[dict]:
         )
         for i in range(NUM_BOXES):
             x, y = rng.uniform(0, WIDTH - 210), rng.uniform(0, HEIGHT - 210)
-            w, h = rng.uniform(20, 200, 2)
+            w, h = rng.uniform(20, 200, 2).tolist()
             box = {"id": number * 100 + i, "image_id": number, "category_id": 1}
             items.append(
                 {"annotation": box | {"bbox": [x, y, w, h]}, "position": len(items)}
@@ -119,7 +119,7 @@ def measure(precision: Any, num_images: int) -> dict[str, float]:
         wall, cpu = time.perf_counter(), time.process_time()
         counts = work.process(Unit("unit", items), io.BytesIO()).counts
         wall, cpu = time.perf_counter() - wall, time.process_time() - cpu
-    assert counts["masks_out"] == num_images * NUM_BOXES
+    assert counts["masks_out"] == num_images * NUM_BOXES, counts
     return {"wall": wall, "network": clock.wall, "cpu": cpu, "network_cpu": clock.cpu}
 
 

@@ -11,8 +11,11 @@ import sys
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
-from deepmac.errors import DeepmacError
+from deepmac.errors import DeepmacError, did_you_mean
 from deepmac.matrix_units import matrix_units
+
+
+_BACKENDS = ("tensorflow", "jax", "torch")  # the last at the user's own risk
 
 
 def select_backend() -> None:
@@ -27,7 +30,12 @@ def select_backend() -> None:
     if "keras" in sys.modules:
         return
     asked = os.environ.get("KERAS_BACKEND")
-    if asked in ("tensorflow", "jax") and not _has(asked):
+    if asked and asked not in _BACKENDS:
+        raise DeepmacError(
+            f"KERAS_BACKEND is {asked}, which Keras does not know{did_you_mean(asked, _BACKENDS)}; "
+            f"set it to tensorflow or jax, or leave it unset"
+        )
+    if asked and not _has(asked):
         raise DeepmacError(
             f"KERAS_BACKEND is {asked}, which is not installed: pip install {asked}, or leave "
             f"KERAS_BACKEND unset"

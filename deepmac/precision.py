@@ -24,9 +24,10 @@ class Comparison:
 
     Attributes:
         num_images, num_masks: compared.
-        mean_iou: of the two masks of a box, as pixels of the image; two empty ones are equal. NaN
-            where there was no box.
-        lowest_iou: of all masks.
+        num_empty: of them, boxes whose two masks are both empty. They are equal, but say nothing.
+        mean_iou: of the two masks of a box, as pixels of the image, where one of them is not
+            empty. NaN where there is no such box.
+        lowest_iou: of these masks.
         mean_score_difference, largest_score_difference: of a mask's two scores, without sign.
         num_failed: images on which a predictor failed; they say nothing.
         detections_kept: of the first one's detections with a score of 0.3 or more, the part that
@@ -35,6 +36,7 @@ class Comparison:
 
     num_images: int
     num_masks: int
+    num_empty: int
     mean_iou: float
     lowest_iou: float
     mean_score_difference: float
@@ -50,7 +52,7 @@ class Comparison:
 
     def in_words(self) -> str:
         """One line for people."""
-        if not self.num_masks:
+        if self.num_masks == self.num_empty:
             return f"no mask to compare in {self.num_images} images"
         words = (
             f"mean mask IoU {self.mean_iou:.4f} (lowest {self.lowest_iou:.3f}), scores "
@@ -58,6 +60,8 @@ class Comparison:
             f"{self.largest_score_difference:.3f}), {self.num_masks} masks of "
             f"{self.num_images} images"
         )
+        if self.num_empty:
+            words += f", {self.num_empty} of them empty in both"
         if self.num_failed:
             words += f"; {self.num_failed} images failed"
         if self.detections_kept is not None:
@@ -114,10 +118,11 @@ def compare(
         differences += np.abs(one.scores - other.scores).tolist()
     return Comparison(
         num_images=len(images),
-        num_masks=len(ious),
+        num_masks=len(differences),
+        num_empty=len(differences) - len(ious),
         mean_iou=float(np.mean(ious)) if ious else np.nan,
         lowest_iou=min(ious, default=np.nan),
-        mean_score_difference=float(np.mean(differences)) if ious else np.nan,
+        mean_score_difference=float(np.mean(differences)) if differences else np.nan,
         largest_score_difference=max(differences, default=np.nan),
         detections_kept=None if boxes is not None else float(np.mean(kept or [True])),
         num_failed=num_failed,
@@ -148,15 +153,17 @@ def _mask_ious(
     size: tuple[int, int],
     threshold: float,
 ) -> list[float]:
-    """IoU of the two masks of each box, as pixels of an image of `size` (height, width)."""
+    """IoU of the two masks of each box, as pixels of an image of `size` (height, width).
+
+    A box whose masks are both empty is left out.
+    """
     ious = []
     for box, *both in zip(
         normalise(boxes, *size), one.mask_probs, other.mask_probs, strict=True
     ):
         a, b = (paste_rle(probs, box, *size, threshold) for probs in both)
-        is_empty = not rle_area(a) and not rle_area(b)
-        iou: Any = coco_mask.iou([a], [b], [0])  # pyright: ignore[reportArgumentType]
-        ious.append(1.0 if is_empty else float(iou[0, 0]))
+        if rle_area(a) or rle_area(b):
+            ious.append(float(coco_mask.iou([a], [b], [0])[0, 0]))
     return ious
 
 

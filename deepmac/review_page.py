@@ -109,7 +109,9 @@ def _card(card: Card) -> str:
         if card.annotation_id is not None
         else f"mask {card.rank} of the image"
     )
-    mark = ", random sample" if card.is_random else ""
+    mark = ", lowest scores" if card.is_low else ""
+    mark += ", random sample" if card.is_random else ""
+    mark += ", empty mask" if not picture.outline else ""
     return (
         f'<figure tabindex=0 data-groups="{" ".join(groups)}" data-score="{card.score!r}" '
         f'data-category="{html.escape(card.category)}" data-ids="{html.escape(_ids(card))}">'

@@ -51,6 +51,11 @@ def run_here(saved_model: str, encoded: bytes, boxes: np.ndarray) -> np.ndarray:
 
     network = tf.saved_model.load(saved_model).signatures["serving_default"]
     inputs = network.structured_input_signature[1]
+    if set(inputs) != {"input_tensor", "boxes"}:
+        raise DeepmacError(
+            f"{saved_model}: takes {', '.join(sorted(inputs))}; this client asks for the masks of "
+            f"boxes, which an export of --input_type image_and_boxes_tensor has"
+        )
     takes_files = inputs["input_tensor"].dtype == tf.string
     image = tf.constant(encoded if takes_files else decode_rgb(encoded))
     outputs = network(

@@ -69,7 +69,7 @@ def settle(
         )
     if request == "bfloat16":
         return _settled("bfloat16", "asked for", comparison)
-    if not comparison.num_masks:
+    if comparison.num_masks == comparison.num_empty:
         return _settled("float32", "there was no mask to compare", comparison)
     if comparison.is_same_enough:
         return _settled("bfloat16", "the masks are those of float32", comparison)
@@ -95,7 +95,7 @@ def _settled(
     summary = f"precision: {precision} ({because})"
     if comparison is not None:
         summary += f"; bfloat16 against float32: {comparison.in_words()}"
-        if precision == "bfloat16" and not comparison.num_masks:
+        if precision == "bfloat16" and comparison.num_masks == comparison.num_empty:
             summary += "\nwarning: what bfloat16 does to the masks is not known"
         elif precision == "bfloat16" and not comparison.is_same_enough:
             summary += (

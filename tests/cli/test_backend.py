@@ -46,7 +46,19 @@ def selected(*installed: str, **environment: str) -> str:
         (["tensorflow", "jax"], {}, "Keras's default"),
         (["tensorflow"], {}, "Keras's default"),
         (["jax"], {}, "jax"),
-        (["jax"], {"KERAS_BACKEND": "torch"}, "torch"),
+        (["jax"], {"KERAS_BACKEND": "jax"}, "jax"),
+        (
+            ["jax"],
+            {"KERAS_BACKEND": "torch"},
+            "KERAS_BACKEND is torch, which is not installed: pip install torch, or leave "
+            "KERAS_BACKEND unset",
+        ),
+        (
+            ["tensorflow"],
+            {"KERAS_BACKEND": "tensorflw"},
+            "KERAS_BACKEND is tensorflw, which Keras does not know; did you mean 'tensorflow'?; "
+            "set it to tensorflow or jax, or leave it unset",
+        ),
         *(
             (
                 [there],

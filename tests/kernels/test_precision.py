@@ -36,13 +36,20 @@ class Left:
         return BoxMasks(boxes, probs, scores, np.ones(len(boxes), np.int32))
 
 
-def test_equal_masks_have_an_iou_of_1_also_empty_ones():
-    for part in (1.0, 0.0):
-        result = compare(Left(part), Left(part), [IMAGE], [np.array([BOX, BOX])])
-        assert (result.num_images, result.num_masks) == (1, 2)
-        assert (result.mean_iou, result.lowest_iou) == (1.0, 1.0)
-        assert result.mean_score_difference == 0
-        assert result.is_same_enough
+def test_equal_masks_have_an_iou_of_1():
+    result = compare(Left(), Left(), [IMAGE], [np.array([BOX, BOX])])
+    assert (result.num_images, result.num_masks, result.num_empty) == (1, 2, 0)
+    assert (result.mean_iou, result.lowest_iou) == (1.0, 1.0)
+    assert result.mean_score_difference == 0
+    assert result.is_same_enough
+
+
+def test_masks_that_are_empty_in_both_are_counted_and_prove_nothing():
+    result = compare(Left(0.0), Left(0.0), [IMAGE], [np.array([BOX, BOX])])
+    assert (result.num_masks, result.num_empty) == (2, 2)
+    assert not result.is_same_enough
+    result = compare(Left(0.0), Left(1.0), [IMAGE], [np.array([BOX])])
+    assert (result.num_empty, result.mean_iou) == (0, 0.0)
 
 
 def test_the_iou_is_that_of_the_pixels():
