@@ -14,7 +14,6 @@ from typing import Any
 from deepmac.errors import DeepmacError, did_you_mean
 from deepmac.matrix_units import matrix_units
 
-
 _BACKENDS = ("tensorflow", "jax", "torch")  # the last at the user's own risk
 
 

@@ -15,7 +15,14 @@ from isal import isal_zlib
 
 from deepmac.errors import DataError
 from deepmac.instances import RLE
-from deepmac.masks import coco_mask, encode_rle, rle_area, rle_runs
+from deepmac.masks import (
+    MOST_PIXELS,
+    coco_mask,
+    encode_rle,
+    rle_area,
+    rle_runs,
+    too_many_pixels,
+)
 
 # Of a mask it makes less than zlib's level 6, 40 times as fast. Levels below 3 have no code of
 # their own for the newer processors, so that all of a kind write the same bytes.
@@ -52,7 +59,13 @@ def _columns(rle: RLE, start: int, stop: int) -> np.ndarray:
 
 @functools.lru_cache(maxsize=64)
 def blank_mask_png(height: int, width: int) -> bytes:
-    """The mask of nothing, which stands where a mask is hidden or not known."""
+    """The mask of nothing, which stands where a mask is hidden or not known.
+
+    Raises:
+        DataError: the image is larger than masks can be.
+    """
+    if height * width > MOST_PIXELS:
+        raise DataError(too_many_pixels(height, width))
     return _png(height, width, height, np.zeros((0, 1 + width), np.uint8))
 
 

@@ -72,9 +72,10 @@ def encode_example(
     }
     features.update(zip(_SIDES, fractions.T, strict=True))
     if with_masks:
-        blank = blank_mask_png(height, width)
-        rles = [i.mask_rle for i in instances]
-        features[_MASK] = [encode_mask_png(r) if r else blank for r in rles]
+        features[_MASK] = [
+            encode_mask_png(i.mask_rle) if i.mask_rle else blank_mask_png(height, width)
+            for i in instances
+        ]
         features[_MASK_WEIGHT] = np.array(
             [i.mask_weight if i.mask_rle else 0 for i in instances], np.float32
         )

@@ -113,3 +113,8 @@ def test_equal_masks_give_equal_bytes():
 def test_what_is_no_image_is_refused():
     with pytest.raises(DataError, match="not a readable image"):
         decode_mask_png(b"no image")
+
+
+def test_a_blank_mask_of_an_image_without_end_is_refused():
+    with pytest.raises(DataError, match="masks"):
+        blank_mask_png(1 << 20, 1 << 20)

@@ -255,7 +255,12 @@ class _Units:
         self.items.setdefault(unit_name, [])
 
     def add(self, unit_name: str, item: Any) -> None:
-        self.items.setdefault(unit_name, []).append(load_line(dump_line(item)))
+        self.add_line(unit_name, dump_line(item))
+
+    def add_line(self, unit_name: str, line: bytes) -> None:
+        assert line.endswith(b"\n")
+        assert line.count(b"\n") == 1
+        self.items.setdefault(unit_name, []).append(load_line(line))
 
 
 def _process(
