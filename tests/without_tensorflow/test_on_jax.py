@@ -175,9 +175,10 @@ def test_what_else_needs_tensorflow_says_so_in_one_line(dataset, tmp_path):
     (saved_model / "variables").mkdir(parents=True)
     (saved_model / "saved_model.pb").write_bytes(b"")
     out = f"--out={tmp_path / 'out'}"
+    network = [f"--model={NETWORK[1]}", f"--checkpoint={weights}"]
     files = [f"--annotations={dataset / 'boxes.json'}", f"--images={dataset}"]
     for done in (
-        run("export", f"--model={NETWORK[1]}", f"--checkpoint={weights}", out),
+        run("export", *network, "--to=saved_model", out),
         run("label", *files, f"--model={saved_model}", out),
         run("checkpoint", "convert", weights, str(tmp_path / "ckpt-0")),
     ):
