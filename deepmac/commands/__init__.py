@@ -183,6 +183,10 @@ def _sentence(error: click.ClickException) -> str:
         return f"no such option: {error.option_name}{hint}"
     if isinstance(error, click.MissingParameter) and error.param is not None:
         path = error.ctx.command_path if error.ctx else ""
-        return f"missing {error.param.param_type_name} {error.param.opts[0]} (see {path} --help)"
+        param = error.param
+        name = param.opts[0]
+        if isinstance(param, click.Argument):
+            name = param.metavar or name
+        return f"missing {param.param_type_name} {name} (see {path} --help)"
     text = error.format_message().rstrip(".")
     return text[:1].lower() + text[1:]

@@ -124,7 +124,7 @@ def test_a_mistake_in_a_file_is_one_line_with_its_place(tmp_path, good, bad, end
             f"--set {NET}.num_clases=5: {NET}.num_clases: no such field; did you mean 'num_classes'?",
         ),
         (("show", NAME, "--st", "a=5"), "no such option: --st; did you mean '--set'?"),
-        (("show",), "missing argument name (see deepmac config show --help)"),
+        (("show",), "missing argument NAME|PATH (see deepmac config show --help)"),
         (("lst",), "error: no such command 'config lst'; did you mean 'list'?"),
         (("qqq",), "error: no such command 'config qqq'; there are list, show, validate"),
         (("diff", "a", "b"), "error: 'config diff' is not available yet"),
