@@ -152,7 +152,8 @@ def _parts(value: Any, row: int, place: Place) -> tuple[Sequence[int], bytes | N
     if (
         not isinstance(size, list | tuple)
         or len(size) != 2
-        or not all(type(s) is int and s >= 0 for s in size)
+        # One side may be 0, so that their product does not tell of the other.
+        or not all(type(s) is int and 0 <= s <= MOST_PIXELS for s in size)
     ):
         raise DataError(
             f"{place(row)}: RLE size is {short(size)}, not [height, width] in pixels"

@@ -149,6 +149,13 @@ def test_a_size_beyond_64_bits_is_refused():
     )
 
 
+def test_a_size_beyond_64_bits_whose_pixels_are_none_is_refused():
+    size = np.array([[1, 255]])
+    rle = {"size": [10**400, 0], "counts": "1"}
+    with pytest.raises(DataError, match="RLE size is"):
+        check_segmentations([rle], size, lambda i: "mask", "error")
+
+
 @given(cuts=st.lists(st.integers(0, 12), min_size=1, max_size=9).map(sorted))
 def test_runs_of_length_zero_change_neither_mask_nor_png(cuts):
     """pycocotools gives some of them a box of -1 columns, which ended the build."""
