@@ -141,6 +141,10 @@ class NativeWeights:
         for our_path, entry in index["variables"].items():
             name = reference_name(our_path) or our_path
             shape = tuple(entry["shape"])
+            if min(shape, default=0) < 0:
+                raise CheckpointError(
+                    f"{path}: damaged, its index gives {one_line(name)} the shape {list(shape)}"
+                )
             self.variables[name] = Stored(entry["dataset"], shape, entry["dtype"])
             self._crc32[name] = entry["crc32"]
 

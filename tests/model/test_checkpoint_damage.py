@@ -128,6 +128,10 @@ OURS = {
         {"format": 1, "version": "1", "variables": {"a": {"dataset": "x", "dtype": "f", "crc32": 1}}},
         "variables.a has no 'shape'",
     ),
+    "a negative side": (
+        {"format": 1, "version": "1", "variables": {"a": {"dataset": "x", "shape": [2, -1], "dtype": "f", "crc32": 1}}},
+        "its index gives a the shape \\[2, -1\\]",
+    ),
     "a newer format": ({"format": 9, "version": "7.0"}, "written by deepmac 7.0 in format 9"),
 }  # fmt: skip
 
