@@ -213,8 +213,9 @@ def test_a_card_has_its_ids_its_reason_and_its_picture():
     assert first["data-groups"] == "low"
     assert second["data-groups"] == "low random"
     assert float(first["data-score"]) == 0.25
-    assert ("figcaption", "image 7, annotation 70") in page.texts
-    assert ("figcaption", "image 7, mask 2 of the image, random sample") in page.texts
+    assert ("figcaption", "image 7, annotation 70, lowest scores") in page.texts
+    second_caption = "image 7, mask 2 of the image, lowest scores, random sample"
+    assert ("figcaption", second_caption) in page.texts
     head, _, data = page.images[0]["src"].partition(",")
     assert head == "data:image/jpeg;base64"
     assert base64.b64decode(data) == PICTURE.jpeg
