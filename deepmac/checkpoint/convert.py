@@ -21,7 +21,7 @@ from deepmac.checkpoint.load import Weights, check_fit, open_weights
 from deepmac.checkpoint.locate import GRAPH_FILE
 from deepmac.checkpoint.names import our_path, reference_name
 from deepmac.checkpoint.native import SUFFIX, NativeWeights, save_values
-from deepmac.checkpoint.writer import write_reference
+from deepmac.checkpoint.writer import write_reference, write_state
 from deepmac.config.load import load_config
 from deepmac.config.schema import CenterNetConfig, PredictionHeadConfig
 from deepmac.errors import CheckpointError, ConfigError, one_of
@@ -203,12 +203,8 @@ def _put_in_place(staged: Path, target: Path, kind: Target) -> None:
         old.unlink()
     for file in reversed(new):
         file.replace(target.with_name(file.name))
-    state = target.with_name("checkpoint")
-    if not state.exists():
-        state.write_text(
-            f'model_checkpoint_path: "{target.name}"\n'
-            f'all_model_checkpoint_paths: "{target.name}"\n'
-        )
+    if not target.with_name("checkpoint").exists():
+        write_state(target.parent, target.name)
 
 
 def skeleton(weights: Weights) -> "DeepMAC":

@@ -7,6 +7,7 @@ file has all of the objects that its networks have, also those without values.
 import itertools
 import re
 from collections.abc import Callable, Iterator, Mapping
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -73,6 +74,12 @@ def write_reference(
         )
     except tf.errors.OpError as e:
         raise CheckpointError(f"{prefix}: cannot be written: {e.message}") from None
+
+
+def write_state(folder: Path, name: str) -> None:
+    """Writes the file `checkpoint`, which says that `name` is the latest one of a directory."""
+    state = f'model_checkpoint_path: "{name}"\nall_model_checkpoint_paths: "{name}"\n'
+    (folder / "checkpoint").write_text(state, encoding="utf-8")
 
 
 def _parts(values: Iterator[tuple[str, Any]]) -> Iterator[dict[str, Any]]:

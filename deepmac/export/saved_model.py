@@ -12,7 +12,7 @@ import tensorflow as tf
 
 import deepmac
 from deepmac.checkpoint.names import reference_name
-from deepmac.checkpoint.writer import write_reference
+from deepmac.checkpoint.writer import write_reference, write_state
 from deepmac.config.printing import to_text
 from deepmac.config.schema import PipelineConfig
 from deepmac.errors import OptionError
@@ -97,8 +97,7 @@ def _write_checkpoint(model: DeepMAC, folder: Path) -> None:
         {name: tuple(variable.shape) for name, variable in variables.items()},
         lambda name: np.asarray(variables[name]),
     )
-    latest = 'model_checkpoint_path: "ckpt-0"\nall_model_checkpoint_paths: "ckpt-0"\n'
-    (folder / "checkpoint").write_text(latest, encoding="utf-8")
+    write_state(folder, "ckpt-0")
 
 
 def _facts(

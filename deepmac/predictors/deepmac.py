@@ -40,26 +40,15 @@ one of 1024 x 1024 is enough to do alone."""
 
 
 def open_deepmac(
-    name_or_path: str | Path,
-    *,
-    checkpoint: str | Path | None = None,
-    overrides: Iterable[str] = (),
-    random_weights: bool = False,
-    accept: Sequence[str] = (),
-    backbone: HourglassSpec | None = None,
-    reference_quirks: bool | None = None,
-    precision: Precision = "float32",
+    name_or_path: str | Path, *, precision: Precision = "float32", **options: Any
 ) -> "DeepmacPredictor":
-    """A predictor with the network of a configuration, folded. See `deepmac.load`."""
-    network = load_network(
-        name_or_path,
-        checkpoint=checkpoint,
-        overrides=overrides,
-        random_weights=random_weights,
-        accept=accept,
-        backbone=backbone,
-        reference_quirks=reference_quirks,
-    )
+    """A predictor with the network of a configuration, folded. See `deepmac.load`.
+
+    Args:
+        name_or_path, options: see `load_network`.
+        precision: see `DeepmacPredictor`.
+    """
+    network = load_network(name_or_path, **options)
     return DeepmacPredictor(network, precision=precision)
 
 

@@ -3,29 +3,15 @@
 python tests/support/native_golden.py FOLDER
 """
 
-import json
 import sys
 from pathlib import Path
 
+from recorded_networks import backbone
+
 from deepmac.checkpoint.native import save_weights
-from deepmac.model.hourglass import HourglassSpec
 
 GOLDEN = Path(__file__).resolve().parents[1] / "golden"
 CASES = ("full_hg10_roialign", "full_fullres_weak")
-
-
-def backbone_of(case: str) -> HourglassSpec | None:
-    """The dimensions of a backbone that has no name."""
-    overrides = GOLDEN / case / "overrides.json"
-    if not overrides.exists():
-        return None
-    given = json.loads(overrides.read_text())["backbone"]
-    return HourglassSpec(
-        stem_channels=given["input_channel_dims"],
-        channels=tuple(given["channel_dims_per_stage"]),
-        blocks=tuple(given["blocks_per_stage"]),
-        num_hourglasses=given["num_hourglasses"],
-    )
 
 
 def main(folder: str) -> None:
@@ -35,7 +21,7 @@ def main(folder: str) -> None:
         network = load_network(
             GOLDEN / case / "pipeline.config",
             checkpoint=GOLDEN / case / "checkpoint",
-            backbone=backbone_of(case),
+            backbone=backbone(GOLDEN / case),
         )
         save_weights(network, f"{folder}/{case}.weights.h5")
 

@@ -9,8 +9,9 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from native_golden import CASES, GOLDEN, backbone_of
+from native_golden import CASES, GOLDEN
 from PIL import Image
+from recorded_networks import backbone
 
 import deepmac
 from deepmac.boxes import denormalise
@@ -40,7 +41,7 @@ def test_recorded_networks_give_their_recorded_masks(case):
     predictor = deepmac.load(
         GOLDEN / case / "pipeline.config",
         weights_of(case),
-        backbone=backbone_of(case),
+        backbone=backbone(GOLDEN / case),
         reference_quirks=True,
     )
     inputs = np.load(GOLDEN / case / "inputs.npz")
