@@ -29,6 +29,9 @@ COMMANDS = {
     "build": _Lazy(
         "pipelines.build_dataset", "Annotations and images -> split records (TFRecord)."
     ),
+    "train": _Lazy(
+        "deepmac.commands.train", "A network from a configuration and records."
+    ),
     "label": _Lazy("pipelines.infer", "Images and boxes -> one mask for each box."),
     "evaluate": _Lazy(
         "pipelines.evaluate", "Predictions and ground truth -> exact COCO AP."
@@ -51,7 +54,7 @@ COMMANDS = {
     ),
 }
 
-LATER = ("train", "compare", "benchmark", "serve")
+LATER = ("compare", "benchmark", "serve")
 """Names kept for commands that are still to come."""
 
 

@@ -14,6 +14,11 @@ Kind = Literal["reference", "saved_model", "native"]
 GRAPH_FILE = "saved_model.pb"
 """The file in a directory that makes it a SavedModel."""
 
+TRAINED = "model.weights.h5"
+"""The file in the folder of a checkpoint of `deepmac train` that predicts."""
+
+_STEP = re.compile(r"step-(\d{8,})")
+
 _HDF5 = b"\x89HDF\r\n\x1a\n"
 _ZIP = b"PK\x03\x04"
 _SHARD = re.compile(r"\.data-\d{5}-of-(\d{5})$")
@@ -40,7 +45,8 @@ def locate(path: str | os.PathLike[str]) -> Location:
         path: a prefix (`ckpt-51`), one of its files (`ckpt-51.index`), a directory with a
             `checkpoint` file or with one checkpoint in it, an export directory (its
             `checkpoint/`, without one its `saved_model/`), a SavedModel's directory or its
-            `saved_model.pb`, or a `.weights.h5` file.
+            `saved_model.pb`, a `.weights.h5` file, the `--model_dir` of `deepmac train` (its
+            newest checkpoint) or one of the checkpoints in it.
 
     Raises:
         CheckpointError: nothing is there, it is something else, or a part of it is missing.
@@ -67,7 +73,18 @@ def _without_suffix(path: str) -> str:
     return _SHARD.sub("", path.removesuffix(".index"))
 
 
+def training_checkpoints(model_dir: Path) -> list[Path]:
+    """The folders of the complete checkpoints of `deepmac train` in a directory, oldest first."""
+    if not os.path.isdir(model_dir):
+        return []
+    found = [p for p in model_dir.iterdir() if _STEP.fullmatch(p.name) and p.is_dir()]
+    return sorted(found, key=lambda p: int(p.name.partition("-")[2]))
+
+
 def _in_directory(folder: Path) -> Location:
+    for trained in (folder, *training_checkpoints(folder)[-1:]):
+        if os.path.isfile(trained / TRAINED):
+            return _file(trained / TRAINED)
     exported = folder / "checkpoint"
     if exported.is_dir():
         return _in_directory(exported)
@@ -87,7 +104,7 @@ def _in_directory(folder: Path) -> Location:
         return _saved_model(saved_model)
     raise CheckpointError(
         f"{folder}: no checkpoint in this directory (looked for a 'checkpoint' file or folder, "
-        f"for *.index and for {GRAPH_FILE})"
+        f"for *.index, for {GRAPH_FILE} and for {TRAINED})"
     )
 
 

@@ -3,7 +3,7 @@
 from typing import Any
 
 from deepmac.data.directory import RecordDirectory
-from deepmac.instances import Example, Instance
+from deepmac.instances import AnnotationId, Example, Instance
 
 
 def as_coco(records: RecordDirectory, *, with_masks: bool) -> dict[str, Any]:
@@ -39,13 +39,16 @@ def as_coco(records: RecordDirectory, *, with_masks: bool) -> dict[str, Any]:
     return {"images": images, "annotations": annotations, "categories": categories}
 
 
+def annotation_id_of(example: Example, number: int) -> AnnotationId:
+    """The id of an instance; for one without, an id made from that of the image and its place."""
+    annotation_id = example.instances[number].annotation_id
+    return f"{example.image_id}/{number}" if annotation_id is None else annotation_id
+
+
 def _annotation(example: Example, number: int, instance: Instance) -> dict[str, Any]:
     ymin, xmin, ymax, xmax = instance.box
-    annotation_id = instance.annotation_id
     annotation = {
-        "id": f"{example.image_id}/{number}"
-        if annotation_id is None
-        else annotation_id,
+        "id": annotation_id_of(example, number),
         "image_id": example.image_id,
         "category_id": instance.category_id,
         "bbox": [xmin, ymin, xmax - xmin, ymax - ymin],

@@ -1,0 +1,111 @@
+"""Five steps of training, compared with those that the reference made from the same weights."""
+
+from pathlib import Path
+
+import numpy as np
+
+from benchmarks.parity_whole import open_whole_model
+from benchmarks.recordings import Difference, Recording
+from deepmac.checkpoint.names import reference_name
+from deepmac.config.training_schema import (
+    AdamConfig,
+    CosineDecayConfig,
+    LearningRateConfig,
+    OptimizerConfig,
+)
+from deepmac.model.roi import cut_from_own_maps
+from deepmac.model.variables import named_variables
+from deepmac.train.batch import Batch
+from deepmac.train.objective import normalisers
+from deepmac.train.optimizer import keras_optimizer
+from deepmac.train.schedule import learning_rate
+from deepmac.train.step import GRADIENT_NORM, MicroBatch, TrainState, open_engine
+
+NUM_STEPS = 5
+_ADAM = AdamConfig(
+    learning_rate=LearningRateConfig(
+        cosine_decay_learning_rate=CosineDecayConfig(
+            learning_rate_base=1e-3,
+            total_steps=100,
+            warmup_learning_rate=2.5e-4,
+            warmup_steps=10,
+        )
+    ),
+    epsilon=1e-7,
+)
+_RTOL = (1e-4, 1e-3, *[1e-2] * (NUM_STEPS - 1))
+"""Of the losses before each update: Adam makes full-size steps of the signs of tiny gradients."""
+
+
+def compare_train_steps(folder: Path, case: str) -> list[Difference]:
+    """Losses, learning rates, gradient norms, and the norm of every variable after 1 and 5."""
+    recording = Recording(folder, case)
+    model, config = open_whole_model(recording.folder)
+    optimizer = OptimizerConfig(adam_optimizer=_ADAM, use_moving_average=False)
+    state = TrainState.fresh(model, keras_optimizer(optimizer), with_averages=False)
+    engine = open_engine(state)
+    batch = recorded_batch(recording, config.deepmac_mask_estimation.mask_size)
+    part = MicroBatch(batch, normalisers(batch, config, num_groups=1))
+    history: dict[str, list[float]] = {}
+    for step in range(NUM_STEPS + 1):
+        assert _ADAM.learning_rate is not None
+        rate = learning_rate(_ADAM.learning_rate, step)
+        metrics = {n: float(v) for n, v in engine.step([part], step, rate, 0.0).items()}
+        metrics["global_grad_norm"] = metrics.pop(GRADIENT_NORM)
+        for name, value in {**metrics, "learning_rate": rate}.items():
+            history.setdefault(name, []).append(value)
+        if step + 1 in (1, NUM_STEPS):
+            engine.to_variables()
+            _compare_norms(recording, model, f"after_step{step + 1}")
+        if step + 1 == NUM_STEPS:
+            outputs = model(batch.images, batch.roi_boxes, training=False)
+            name = f"after_step{NUM_STEPS}/eval_object_center_last"
+            recording.compare(
+                name, outputs[-1].heads.center_logits, "after five steps", 5e-2
+            )
+    for name, values in history.items():
+        for step, (value, rtol) in enumerate(zip(values, _RTOL, strict=True)):
+            recorded = recording.outputs[f"history/{name}"][step]
+            error = abs(value - recorded) / abs(recorded)
+            recording.add(f"history/{name}[{step}]", "steps, relative", error, rtol)
+    return recording.finish("history/")
+
+
+def recorded_batch(recording: Recording, mask_size: int) -> Batch:
+    """The one batch of a recording."""
+    inputs = recording.inputs
+    images = inputs["images"].astype(np.float32)
+    num, height, width, _ = images.shape
+    boxes, weights = inputs["groundtruth/boxes"], inputs["groundtruth/weights"]
+    one_hot = inputs["groundtruth/classes"]
+    classes = np.where(one_hot.any(-1), one_hot.argmax(-1), -1).astype(np.int32)
+    masks = cut_from_own_maps(
+        inputs["groundtruth/masks"].astype(np.float32), boxes, mask_size, height, width
+    )
+    return Batch(
+        images=images,
+        true_shapes=np.full((num, 2), (height, width), np.int32),
+        boxes=boxes,
+        classes=classes,
+        weights=weights,
+        roi_boxes=boxes,
+        target_boxes=boxes,
+        roi_classes=classes,
+        roi_weights=weights,
+        mask_weights=np.ones_like(weights),
+        masks=np.asarray(masks),
+        view=np.zeros((num, 5), np.float32),
+    )
+
+
+def _compare_norms(recording: Recording, model, array: str) -> None:
+    norms = {
+        reference_name(path) or path: float(np.linalg.norm(np.asarray(variable)))
+        for path, variable in named_variables(model).items()
+    }
+    names = [n.removeprefix("model/") for n in recording.outputs[f"{array}/names"]]
+    recording.add(f"{array}/names", "variables", set(norms) != set(names), 0)
+    recorded = recording.outputs[f"{array}/norms"]
+    ours = np.array([norms.get(name, np.nan) for name in names])
+    errors = np.abs(ours - recorded) / np.maximum(recorded, 1e-12)
+    recording.add(f"{array}/norms", "variables, relative", errors.max(), 1e-3)

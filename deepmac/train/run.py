@@ -1,0 +1,311 @@
+"""A training run from its options: opens what it needs, in the order in which mistakes are cheap."""
+
+import collections
+import dataclasses
+import os
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import keras
+
+from deepmac.backend import repeatable_weights
+from deepmac.checkpoint.facts import infer_embedding_kernel
+from deepmac.checkpoint.load import Weights, load_backbone, load_weights, open_weights
+from deepmac.config.notes import PLACEHOLDER
+from deepmac.config.schema import PipelineConfig
+from deepmac.config.training_schema import CheckpointVersion
+from deepmac.data.input import training_input
+from deepmac.errors import ConfigError, OptionError
+from deepmac.model.deepmac import DeepMAC
+from deepmac.train.checkpoints import (
+    Checkpoint,
+    latest_checkpoint,
+    remove_partial,
+    restore_checkpoint,
+)
+from deepmac.train.devices import Devices, computing_in
+from deepmac.train.facts import check_same, facts_of
+from deepmac.train.loop import Loop, Plan
+from deepmac.train.monitor import Monitor
+from deepmac.train.objective import normalisers
+from deepmac.train.optimizer import keras_optimizer, learning_rate_of
+from deepmac.train.progress import Progress
+from deepmac.train.step import MicroBatch, TrainState, open_engine, split
+from deepmac.train.validation import Validation
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class RunOptions:
+    """How to train; the configuration says what.
+
+    Attributes:
+        model_dir: where checkpoints and summaries go; a run that is there goes on.
+        num_steps: of the whole run; None: those of the configuration.
+        seed: decides the fresh weights, the order of the images and all that is drawn.
+        num_devices: that share a step; None: all accelerators, or the processor.
+        accumulation_steps: parts that a step's batch is computed in, one after the other.
+        normaliser_groups: parts of a batch whose losses are normalised each by itself, as on the
+            replicas of the reference; None: one for each device and accumulation step; 1: the
+            whole batch.
+        rematerialise: compute activations twice in place of keeping them (JAX).
+        checkpoint_every, keep, evaluate_every: see `Plan`; None: as often as checkpoints.
+        evaluate_every_nth: evaluate one image in so many.
+        skip_non_finite: see `Plan`.
+        num_workers: processes that make batches; 0: threads of this one.
+        skip_bad_records: go on without records that cannot be used, and count them; else stop.
+        record_summaries: write for TensorBoard.
+        reference_quirks: do everything as the reference does, also what it does wrongly.
+    """
+
+    model_dir: Path
+    num_steps: int | None = None
+    seed: int = 0
+    num_devices: int | None = None
+    accumulation_steps: int = 1
+    normaliser_groups: int | None = None
+    rematerialise: bool = False
+    checkpoint_every: int = 1000
+    keep: int = 7
+    evaluate_every: int | None = None
+    evaluate_every_nth: int = 1
+    skip_non_finite: bool = False
+    num_workers: int = 0
+    skip_bad_records: bool = False
+    record_summaries: bool = True
+    reference_quirks: bool | None = None
+
+
+def train(config: PipelineConfig, options: RunOptions) -> bool:
+    """Trains, from the last checkpoint on if there is one; says whether the run is complete.
+
+    Raises:
+        DeepmacError: something is missing or does not fit: one line.
+    """
+    num_steps = options.num_steps or config.train_config.num_steps
+    rate = learning_rate_of(config.train_config.optimizer)
+    devices = Devices(options.num_devices)
+    groups = _check(config, options, devices, num_steps)
+    model_dir = options.model_dir
+    _make(model_dir)
+    remove_partial(model_dir)
+    checkpoint = latest_checkpoint(model_dir)
+    progress = Progress(num_steps, config.train_config.batch_size)
+    with progress.phase("opening the records"):
+        source = training_input(
+            config,
+            seed=options.seed,
+            host=devices.host,
+            num_hosts=devices.num_hosts,
+            num_workers=options.num_workers,
+            reference_quirks=options.reference_quirks,
+            skip_bad_records=options.skip_bad_records,
+        )
+        validation = _validation(config, options)
+    with source:
+        facts = facts_of(
+            config,
+            seed=options.seed,
+            backend=keras.config.backend(),
+            accumulation_steps=options.accumulation_steps,
+            normaliser_groups=groups,
+            reference_quirks=bool(options.reference_quirks),
+            input=source.fingerprint,
+        )
+        if checkpoint is not None:
+            check_same(checkpoint.facts, facts, str(checkpoint.path))
+        with progress.phase("making the network"), devices.scope:
+            state = _fresh_state(config, options, checkpoint)
+            if checkpoint is not None:
+                restore_checkpoint(state, checkpoint)
+        step = checkpoint.step if checkpoint else 0
+        if step >= num_steps:
+            progress.say(f"{model_dir}: has all of its {num_steps} steps")
+            return True
+        progress.say(
+            _opening(config, options, state, source, devices, groups, validation, step)
+        )
+        engine_options = dict(devices.engine_options)
+        if options.rematerialise:
+            engine_options["rematerialise"] = True
+        engine = open_engine(state, **engine_options)
+        monitor = None
+        if options.record_summaries and devices.host == 0:
+            monitor = Monitor(model_dir, step)
+        loop = Loop(
+            plan=_plan(config, options, num_steps, validation),
+            engine=engine,
+            state=state,
+            model_dir=model_dir,
+            facts=facts,
+            step=step,
+            batches=_batches(source, config, options, groups, step),
+            evaluate=(lambda: validation(state.model)) if validation else None,
+            progress=progress,
+            monitor=monitor,
+            counts=collections.Counter(checkpoint.counts if checkpoint else {}),
+        )
+        try:
+            with devices.scope:
+                return loop.run()
+        finally:
+            if monitor is not None:
+                monitor.close()
+
+
+def _check(
+    config: PipelineConfig, options: RunOptions, devices: Devices, num_steps: int
+) -> int:
+    """The number of normaliser groups, once the numbers fit each other."""
+    batch_size = config.train_config.batch_size
+    if num_steps < 1:
+        raise ConfigError(
+            "train_config.num_steps is 0, for ever; give --num_train_steps"
+        )
+    num_parts = options.accumulation_steps * devices.num
+    if options.accumulation_steps < 1 or batch_size % num_parts:
+        raise OptionError(
+            f"a batch of {batch_size} images cannot be cut into {options.accumulation_steps} "
+            f"accumulation steps on {devices.num} devices; --set train_config.batch_size or "
+            f"--accumulation_steps so that it can"
+        )
+    groups = options.normaliser_groups or num_parts
+    if groups < 1 or batch_size % groups or groups % devices.num_hosts:
+        raise OptionError(
+            f"--normaliser_groups={groups}: must divide the batch of {batch_size} images and be a "
+            f"multiple of the number of hosts ({devices.num_hosts})"
+        )
+    for name in ("checkpoint_every", "keep", "evaluate_every_nth"):
+        if getattr(options, name) < 1:
+            raise OptionError(
+                f"{name} must be at least 1, got {getattr(options, name)}"
+            )
+    return groups
+
+
+def _make(model_dir: Path) -> None:
+    try:
+        model_dir.mkdir(parents=True, exist_ok=True)
+    except OSError as e:
+        raise OptionError(f"{model_dir}: cannot write there: {e.strerror}") from None
+    if not os.access(model_dir, os.W_OK):
+        raise OptionError(f"{model_dir}: cannot write there")
+
+
+def _validation(config: PipelineConfig, options: RunOptions) -> Validation | None:
+    """What evaluates during training; None where the configuration names no records for it."""
+    if options.evaluate_every == 0:
+        return None
+    paths = [
+        path
+        for reader in config.eval_input_reader
+        if reader.tf_record_input_reader is not None
+        for path in reader.tf_record_input_reader.input_path
+        if PLACEHOLDER not in path
+    ]
+    if not paths:
+        return None
+    mask_head = config.model.center_net.deepmac_mask_estimation
+    return Validation(
+        tuple(paths),
+        evaluation_categories(config),
+        mask_head.allowed_masked_classes_ids,
+        every_nth=options.evaluate_every_nth,
+    )
+
+
+def _fresh_state(
+    config: PipelineConfig, options: RunOptions, checkpoint: Checkpoint | None
+) -> TrainState:
+    """The state before the first step: fresh weights, or those to fine-tune."""
+    train_config = config.train_config
+    weights, build = None, {}
+    kind = train_config.fine_tune_checkpoint_type
+    if checkpoint is not None:
+        build = _kernel_of(open_weights(checkpoint.path))
+    elif train_config.fine_tune_checkpoint:
+        weights = _weights_to_fine_tune(config)
+        build = _kernel_of(weights) if kind == "full" else {}
+    with repeatable_weights(options.seed), computing_in(train_config.use_bfloat16):
+        model = DeepMAC(
+            config.model.center_net, reference_quirks=options.reference_quirks, **build
+        )
+    if weights is not None:
+        (load_weights if kind == "full" else load_backbone)(model, weights)
+    optimizer = train_config.optimizer
+    assert optimizer is not None  # `learning_rate_of` has refused that
+    return TrainState.fresh(
+        model,
+        keras_optimizer(optimizer),
+        with_averages=optimizer.use_moving_average,
+        clip_norm=train_config.gradient_clipping_by_norm,
+    )
+
+
+def _kernel_of(weights: Weights) -> dict[str, Any]:
+    """The one dimension of a network that its configuration leaves open."""
+    shapes = {name: stored.shape for name, stored in weights.variables.items()}
+    kernel = infer_embedding_kernel(shapes)
+    return {"embedding_head_kernel": kernel} if kernel else {}
+
+
+def _weights_to_fine_tune(config: PipelineConfig) -> Weights:
+    train_config = config.train_config
+    path, kind = (
+        train_config.fine_tune_checkpoint,
+        train_config.fine_tune_checkpoint_type,
+    )
+    where = "train_config.fine_tune_checkpoint"
+    if PLACEHOLDER in path:
+        raise ConfigError(
+            f"{where} is still {path}; name the weights to start from, or start from fresh ones "
+            f"with --set '{where}=\"\"'"
+        )
+    if train_config.fine_tune_checkpoint_version is not CheckpointVersion.V2:
+        raise ConfigError(
+            f"{where}_version is {train_config.fine_tune_checkpoint_version.name}; only V2 "
+            f"checkpoints (of TensorFlow 2) can be read"
+        )
+    if kind not in ("detection", "full", "fine_tune"):
+        raise ConfigError(
+            f"{where}_type is '{kind}', which hourglasses do not have; give detection (the backbone) "
+            f"or full (everything)"
+        )
+    return open_weights(path)
+
+
+def _plan(
+    config: PipelineConfig,
+    options: RunOptions,
+    num_steps: int,
+    validation: Validation | None,
+) -> Plan:
+    every = options.evaluate_every
+    if every is None:
+        every = options.checkpoint_every
+    optimizer = config.train_config.optimizer
+    assert optimizer is not None
+    return Plan(
+        num_steps=num_steps,
+        rate=learning_rate_of(optimizer),
+        average_decay=Plan.decay_of(optimizer),
+        checkpoint_every=options.checkpoint_every,
+        keep=options.keep,
+        evaluate_every=every if validation else 0,
+        skip_non_finite=options.skip_non_finite,
+    )
+
+
+def _batches(
+    source: TrainingInput,
+    config: PipelineConfig,
+    options: RunOptions,
+    groups: int,
+    first: int,
+) -> Iterator[tuple[list[MicroBatch], Sequence[Any]]]:
+    """The batches from number `first` on, in micro-batches, with the ids of their images."""
+    center_net = config.model.center_net
+    for item in source.iterate(first):
+        factors = normalisers(item.batch, center_net, groups)
+        whole = MicroBatch(item.batch, factors)
+        yield split(whole, options.accumulation_steps), item.image_ids
