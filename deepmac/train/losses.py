@@ -106,19 +106,24 @@ def dice_loss(
     axis: int,
     squared_normalization: bool,
 ) -> Tensor:
-    """1 - 2 |P Z| / (|P| + |Z|), |.| the weighted sum over `axis`, the denominator at least 1.
+    """1 - 2 sum(p z) / (sum(p) + sum(z)), where the denominator is at least 1.
+
+    p and z are the weighted probabilities and targets, so that a weight counts twice above the
+    line. With `squared_normalization` they are squared before that, in both places.
 
     Args:
         probs, targets: float [...], from 0 to 1.
         weights: float, broadcasts against [...].
-        axis: of the pixels.
-        squared_normalization: the squares of both count in the denominator.
+        axis: of the pixels, over which sums are taken.
+
+    Returns:
+        float [...] without `axis`.
     """
-    product = probs * targets
     if squared_normalization:
         probs, targets = probs**2, targets**2
-    common = ops.sum(product * weights, axis=axis)
-    both = ops.sum(probs * weights, axis=axis) + ops.sum(targets * weights, axis=axis)
+    probs, targets = probs * weights, targets * weights
+    common = ops.sum(probs * targets, axis=axis)
+    both = ops.sum(probs, axis=axis) + ops.sum(targets, axis=axis)
     return 1 - 2 * common / ops.maximum(both, 1.0)
 
 
