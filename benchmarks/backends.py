@@ -1,9 +1,4 @@
-"""What a comparison does on TensorFlow and on JAX.
-
-Training mode, and gradients (of the sum of the sines of what a network returns), are compared on
-TensorFlow alone: those of the recordings carry the rounding of its batch norm in training, which
-on JAX is another one.
-"""
+"""What a comparison does on TensorFlow and on JAX."""
 
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -16,15 +11,6 @@ from deepmac.model.tensors import ops
 from deepmac.model.variables import named_variables
 
 Outputs = Sequence[Any]
-
-
-def compares_training() -> bool:
-    return keras.config.backend() == "tensorflow"
-
-
-def left_out() -> tuple[str, ...]:
-    """Patterns of the recorded arrays that are not compared on this backend."""
-    return () if compares_training() else ("train", "eval/grad", "crop/grad")
 
 
 def as_run(
@@ -44,42 +30,82 @@ def as_run(
 def input_gradients(
     function: Callable[..., Outputs], *inputs: np.ndarray
 ) -> list[np.ndarray]:
-    """The gradient for each of the inputs of a function."""
+    """The gradient for each of the inputs of a function, of the sum of the sines of its outputs."""
+
+    def total(*tensors):
+        return sum_of_sines(function(*tensors))
+
+    if keras.config.backend() == "jax":
+        import jax
+
+        gradients = jax.jit(jax.grad(total, argnums=tuple(range(len(inputs)))))(*inputs)
+        return [np.asarray(gradient) for gradient in gradients]
     import tensorflow as tf
 
     tensors = [tf.constant(values) for values in inputs]
     with tf.GradientTape() as tape:
         tape.watch(tensors)
-        total = _total(function(*tensors))
+        value = total(*tensors)
     gradients = tape.gradient(
-        total, tensors, unconnected_gradients=tf.UnconnectedGradients.ZERO
+        value, tensors, unconnected_gradients=tf.UnconnectedGradients.ZERO
     )
     # Those of indexing are sparse.
     return [np.asarray(tf.convert_to_tensor(gradient)) for gradient in gradients]
 
 
 def train_once(
-    layer: keras.layers.Layer, forward: Callable[[], Outputs]
-) -> tuple[Outputs, dict[str, float]]:
+    layer: keras.layers.Layer,
+    forward: Callable[[], tuple[Any, Any]],
+) -> tuple[Any, dict[str, np.ndarray]]:
     """One pass in training mode, which moves the statistics of batch norms.
 
     Args:
         layer: whose weights are trained.
-        forward: calls it in training mode.
+        forward: calls it in training mode; returns what is minimised, and anything else.
 
     Returns:
-        The outputs, and the norm of the gradient of each weight by `named_variables`' path.
+        Anything else, and the gradient of each weight by `named_variables`' path; those that
+        what is minimised does not depend on have none.
     """
-    import tensorflow as tf
-
     named = {path: v for path, v in named_variables(layer).items() if v.trainable}
-    with tf.GradientTape() as tape:
-        outputs = forward()
-        total = _total(outputs)
-    gradients = tape.gradient(total, [variable.value for variable in named.values()])
-    norms = [float(np.linalg.norm(np.asarray(gradient))) for gradient in gradients]
-    return outputs, dict(zip(named, norms, strict=True))
+    if keras.config.backend() == "jax":
+        others, gradients = _train_once_on_jax(layer, list(named.values()), forward)
+    else:
+        import tensorflow as tf
+
+        with tf.GradientTape() as tape:
+            total, others = forward()
+        gradients = tape.gradient(total, [v.value for v in named.values()])
+    found = zip(named, gradients, strict=True)
+    return others, {name: np.asarray(g) for name, g in found if g is not None}
 
 
-def _total(outputs: Outputs) -> Any:
+def _train_once_on_jax(layer, weights, forward):
+    import jax
+
+    variables = [v for v in named_variables(layer).values() if not v.trainable]
+
+    @jax.jit
+    def run(weight_values, values):
+        def total(weight_values):
+            pairs = [
+                *zip(weights, weight_values, strict=True),
+                *zip(variables, values, strict=True),
+            ]
+            with keras.StatelessScope(state_mapping=pairs) as scope:
+                value, others = forward()
+            moved = [scope.get_current_value(variable) for variable in variables]
+            return value, (others, moved)
+
+        return jax.grad(total, has_aux=True)(weight_values)
+
+    gradients, (others, moved) = run(
+        [v.value for v in weights], [v.value for v in variables]
+    )
+    for variable, value in zip(variables, moved, strict=True):
+        variable.assign(value)
+    return others, gradients
+
+
+def sum_of_sines(outputs: Outputs) -> Any:
     return ops.sum(ops.stack([ops.sum(ops.sin(output)) for output in outputs]))

@@ -2,7 +2,7 @@
 
 import json
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -11,9 +11,8 @@ import numpy as np
 
 from benchmarks.backends import (
     as_run,
-    compares_training,
     input_gradients,
-    left_out,
+    sum_of_sines,
     train_once,
 )
 from benchmarks.recordings import Difference, Recording
@@ -86,7 +85,6 @@ def compare_cores(folder: Path, case: str) -> list[Difference]:
         # training, and what only training uses
         "(color|boxcons|maskloss|selfsup|points|transform|loss|jitter|schedule)/",
         "masks/(fill|no_class|resize|filter)",
-        *left_out(),
     )
 
 
@@ -101,9 +99,8 @@ def _compare_crops(recording: Recording, image: np.ndarray, boxes: np.ndarray) -
     # what lies outside counts as 0; as -1 it does after a shift of the values
     outside = cut(image + 1, 8, 8) - 1
     recording.compare("crop/extrapolation_minus1_8x8", outside, group, **close)
-    if compares_training():
-        (gradient,) = input_gradients(lambda v: [cut_rois(v, boxes, 6, 6)], image)
-        recording.compare("crop/grad_image_of_sum_sin_6x6", gradient, group, **close)
+    (gradient,) = input_gradients(lambda v: [cut_rois(v, boxes, 6, 6)], image)
+    recording.compare("crop/grad_image_of_sum_sin_6x6", gradient, group, **close)
     masks = recording.inputs.get("masks/masks")
     if masks is not None:
         planes = masks.reshape(-1, *masks.shape[2:], 1).astype(np.float32)
@@ -164,9 +161,8 @@ def compare_backbone(folder: Path, case: str) -> list[Difference]:
     for i, features in enumerate(outputs):
         recording.compare(f"eval/features/{i}", features, **close)
 
-    if compares_training():
-        _compare_training(recording, net, images)
-    return recording.finish("train/grad_names", "train/bn_names", *left_out())
+    _compare_training(recording, net, images)
+    return recording.finish("train/grad_names", "train/bn_names")
 
 
 def layers_of(net: HourglassNetwork) -> Callable[[Any], tuple[Any, Any, list[Any]]]:
@@ -184,7 +180,7 @@ def _compare_training(
 ) -> None:
     spec = net.spec
     is_deep = spec.num_stages >= 5 or (spec.num_hourglasses > 1 and spec.num_stages > 2)
-    outputs, gradients = train_once(net, lambda: net(images, training=True))
+    outputs, gradients = _train_on_sines(net, lambda: net(images, training=True))
     for i, features in enumerate(outputs):
         recording.compare(
             f"train/features/{i}",
@@ -209,6 +205,19 @@ def _compare_training(
         )
 
 
+def _train_on_sines(
+    layer: keras.layers.Layer, forward: Callable[[], Sequence[Any]]
+) -> tuple[Sequence[Any], dict[str, float]]:
+    """`train_once` for the sum of the sines of the outputs: those, and norms of gradients."""
+
+    def run():
+        outputs = forward()
+        return sum_of_sines(outputs), outputs
+
+    outputs, gradients = train_once(layer, run)
+    return outputs, {name: float(np.linalg.norm(g)) for name, g in gradients.items()}
+
+
 def compare_mask_head(folder: Path, case: str) -> list[Difference]:
     """Logits in both modes, gradients, and the moving statistics after one training step."""
     recording = Recording(folder, case)
@@ -229,11 +238,10 @@ def compare_mask_head(folder: Path, case: str) -> list[Difference]:
     given = [recording.inputs[name] for name in inputs]
     logits = as_run(head, head)(*given)
     recording.compare("eval/mask_logits", logits, "logits", atol=2e-5, rtol=1e-5)
-    if compares_training():
-        _compare_head_gradients(
-            recording, kind, head, dict(zip(inputs, given, strict=True))
-        )
-    return recording.finish("train/grad_names", *left_out())
+    _compare_head_gradients(
+        recording, kind, head, dict(zip(inputs, given, strict=True))
+    )
+    return recording.finish("train/grad_names")
 
 
 def _compare_head_gradients(
@@ -252,7 +260,7 @@ def _compare_head_gradients(
             "input gradients",
             rtol=0.3 if kind == "hourglass100" else 1e-4,
         )
-    (logits,), gradients = train_once(head, lambda: [head(*given, training=True)])
+    (logits,), gradients = _train_on_sines(head, lambda: [head(*given, training=True)])
     recording.compare(
         "train/mask_logits", logits, "logits, training", atol=2e-3 if is_deep else 1e-4
     )

@@ -34,6 +34,7 @@ class Output(NamedTuple):
 
     heads: HeadOutputs
     mask_logits: Tensor | None  # as of `DeepMAC.mask_logits`; None: masks not trained
+    features: Tensor  # that feature output, float [B, h, w, C]
 
 
 class DeepMAC(keras.Model):
@@ -100,19 +101,24 @@ class DeepMAC(keras.Model):
 
     def call(self, images, boxes, training=False) -> list[Output]:
         """Everything that is trained: every head of every feature output, masks for `boxes`."""
+        return self.outputs(self.normalise(images), boxes, training)
+
+    def outputs(
+        self, images: Tensor, boxes: Tensor, training: bool = False
+    ) -> list[Output]:
+        """What `call` returns, of images as `normalise` makes them."""
         last = len(self.heads) - 1
         first_with_masks = (
             last if self.config.deepmac_mask_estimation.use_only_last_stage else 0
         )
         outputs = []
-        images = self.normalise(images)
         for i, features in enumerate(self.backbone(images, training=training)):
             heads = self.heads[i](features)
             embeddings = Embeddings(heads.pixel_embedding, heads.instance_embedding)
             mask_logits = None
             if i >= first_with_masks:
                 mask_logits = self.mask_logits(embeddings, boxes, training)
-            outputs.append(Output(heads, mask_logits))
+            outputs.append(Output(heads, mask_logits, features))
         return outputs
 
     def normalise(self, images: Tensor) -> Tensor:

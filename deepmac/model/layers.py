@@ -12,6 +12,7 @@ import keras
 import numpy as np
 
 from deepmac.backend import convolve
+from deepmac.model.tensors import ops
 
 NORM_EPSILON = 1e-5
 # Keras convention: moving = 0.1 * moving + 0.9 * batch. It looks like another framework's 0.1
@@ -91,6 +92,13 @@ class BatchNorm(keras.layers.BatchNormalization):
         if self.is_folded:
             return inputs
         return super().call(inputs, training=training, mask=mask)
+
+    def _moments(self, inputs, mask):
+        if self.synchronized:
+            return super()._moments(inputs, mask)
+        mean = ops.mean(inputs, axis=self._reduction_axes)
+        squares = ops.mean(ops.square(inputs), axis=self._reduction_axes)
+        return mean, ops.maximum(squares - ops.square(mean), 0.0)
 
 
 def convolution(
