@@ -49,6 +49,13 @@ def cut_mask(mask: np.ndarray, frame: Frame, box: np.ndarray, size: int) -> np.n
     return np.einsum("ksc,ks->sc", across.reshape(2, size, size), rows.weight)
 
 
+def rows_needed(frame: Frame, box: np.ndarray) -> int:
+    """How many rows of a stored mask, from the top, `cut_mask` may look at."""
+    low, high = sorted(box[[0, 2]] * np.float32(len(frame.rows) - 1))
+    first = max(int(np.floor(low)), 0)
+    return int(frame.rows[first : max(int(np.floor(high)), 0) + 3].max(initial=0)) + 1
+
+
 def whole_mask(mask: np.ndarray, frame: Frame) -> np.ndarray:
     """The mask as the picture shows it: uint8 [padded_height, padded_width], 0 or 1.
 
@@ -76,4 +83,4 @@ def _taps(low: np.float32, high: np.float32, size: int, stored: np.ndarray) -> _
     weight[(pixels < 0) | (pixels > last)] = 0
     index = stored[pixels.clip(0, last).astype(np.intp)]
     weight[index < 0] = 0
-    return _Taps(index.clip(0), weight)
+    return _Taps(np.where(weight > 0, index, 0), weight)
