@@ -88,6 +88,21 @@ def load_label_map(path: str | Path) -> tuple[Category, ...]:
             category has no name or one that another has too. One line: file, line and column,
             field, what is wrong.
     """
-    text = read_text_file(Path(path))
-    label_map = read(text, LabelMap, str(path)).build()
-    return tuple(Category(item.id, item.shown_name) for item in label_map.item)
+    return tuple(Category(item.id, item.shown_name) for item in _read(path).item)
+
+
+def load_label_ids(path: str | Path) -> dict[str, int]:
+    """The ids of a label map by `name` and by `display_name`; see `load_label_map`.
+
+    Records may hold either. Where a text is the one of one category and the other of another, the
+    greater id counts, as in the reference.
+    """
+    items = sorted(_read(path).item, key=lambda item: item.id)
+    names = (
+        (name, item.id) for item in items for name in (item.name, item.display_name)
+    )
+    return {name: number for name, number in names if name}
+
+
+def _read(path: str | Path) -> LabelMap:
+    return read(read_text_file(Path(path)), LabelMap, str(path)).build()

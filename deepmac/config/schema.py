@@ -151,7 +151,7 @@ class FeatureExtractorConfig(Message):
 
 
 INTERPOLATIONS = (ResizeType.BILINEAR, ResizeType.NEAREST_NEIGHBOR)
-"""Those that `deepmac.model.preprocess` has."""
+"""Those that `deepmac.resize` has."""
 
 
 def _check_channels(resizer: Any) -> None:

@@ -7,7 +7,7 @@ that can be put one after the other.
 
 import functools
 import struct
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
 import cv2
 import numpy as np
@@ -29,6 +29,8 @@ from deepmac.masks import (
 _DEFLATE_LEVEL = 1
 _ZLIB_HEADER = b"\x78\x01"
 _ADLER = 65521
+_SIGNATURE = b"\x89PNG\r\n\x1a\n"
+_GREY_8_BIT = (8, 0, 0, 0, 0)  # bits, colour type, compression, filters, no interlace
 
 
 def encode_mask_png(rle: RLE) -> bytes:
@@ -75,13 +77,61 @@ def decode_mask_png(data: bytes) -> RLE:
     Raises:
         DataError: not an image.
     """
-    try:
-        mask = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_GRAYSCALE)
-    except cv2.error:
-        mask = None
-    if mask is None:
+    return encode_rle(mask_pixels(data) > 0)
+
+
+def mask_pixels(data: bytes, num_rows: int | None = None) -> np.ndarray:
+    """The pixels of a grey image file. Fastest for files of ours.
+
+    Args:
+        data: the file.
+        num_rows: as many rows from the top are needed; more may come.
+
+    Returns:
+        uint8 [num_rows or more, W], read only.
+
+    Raises:
+        DataError: not an image.
+    """
+    pixels = _unfiltered_pixels(data, num_rows)
+    if pixels is None:
+        try:
+            pixels = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_GRAYSCALE)
+        except cv2.error:
+            pixels = None
+    if pixels is None:
         raise DataError("a mask is not a readable image")
-    return encode_rle(mask > 0)
+    return pixels
+
+
+def _unfiltered_pixels(data: bytes, num_rows: int | None) -> np.ndarray | None:
+    """The pixels of a PNG file in which rows stand as they are, as in ours; None for any other."""
+    if data[:8] != _SIGNATURE or data[12:16] != b"IHDR" or len(data) < 33:
+        return None
+    width, height, *kind = struct.unpack(">IIBBBBB", data[16:29])
+    if tuple(kind) != _GREY_8_BIT:
+        return None
+    size = (1 + width) * (height if num_rows is None else min(height, num_rows))
+    try:
+        # What lies below is not even inflated.
+        stream = isal_zlib.decompressobj()
+        rows = stream.decompress(b"".join(_image_data(data)), size) if size else b""
+    except isal_zlib.error:
+        return None
+    if len(rows) != size:
+        return None
+    pixels = np.frombuffer(rows, np.uint8).reshape(-1, 1 + width)
+    return None if pixels[:, 0].any() else pixels[:, 1:]
+
+
+def _image_data(data: bytes) -> Iterator[bytes]:
+    """The compressed pixels in a PNG file, piece by piece."""
+    position = len(_SIGNATURE)
+    while len(name := data[position + 4 : position + 8]) == 4 and name != b"IEND":
+        (length,) = struct.unpack_from(">I", data, position)
+        if name == b"IDAT":
+            yield data[position + 8 : position + 8 + length]
+        position += length + 12
 
 
 def _png(height: int, width: int, top: int, rows: np.ndarray) -> bytes:
@@ -104,10 +154,10 @@ def _png(height: int, width: int, top: int, rows: np.ndarray) -> bytes:
         _zeros(below, is_last=True),
         struct.pack(">HH", adler_sums, adler & 0xFFFF),
     )
-    header = struct.pack(">IIBBBBB", width, height, 8, 0, 0, 0, 0)  # 8-bit grey
+    header = struct.pack(">IIBBBBB", width, height, *_GREY_8_BIT)
     return b"".join(
         (
-            b"\x89PNG\r\n\x1a\n",
+            _SIGNATURE,
             *_chunk(b"IHDR", header),
             *_chunk(b"IDAT", b"".join(pixels)),
             *_chunk(b"IEND", b""),

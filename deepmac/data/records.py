@@ -5,6 +5,7 @@ understand: category names and ids, 0/1 mask PNGs, every list of objects present
 empty. What either of their writers writes can be read.
 """
 
+import dataclasses
 import hashlib
 from collections.abc import Mapping, Sequence
 from typing import Any, TypeVar
@@ -14,7 +15,12 @@ import numpy as np
 from deepmac.data import tf_example
 from deepmac.data.ids import id_from_text
 from deepmac.data.image_header import image_format, read_header
-from deepmac.data.mask_png import blank_mask_png, decode_mask_png, encode_mask_png
+from deepmac.data.mask_png import (
+    blank_mask_png,
+    decode_mask_png,
+    encode_mask_png,
+    mask_pixels,
+)
 from deepmac.errors import DataError, did_you_mean
 from deepmac.instances import RLE, AnnotationId, Example, ImageId, Instance
 from deepmac.masks import MOST_PIXELS, encode_rle, too_many_pixels
@@ -29,6 +35,10 @@ _CROWD, _AREA = "image/object/is_crowd", "image/object/area"
 _ANNOTATION_ID = "image/object/annotation_id"
 _ANNOTATION_ID_TEXT = "image/object/annotation_id/text"  # ours, where ids are text
 _MASK, _MASK_WEIGHT = "image/object/mask", "image/object/mask/weight"
+_WEIGHT = "image/object/weight"
+_POINT_Y, _POINT_X = "image/object/keypoint/y", "image/object/keypoint/x"
+_POINT_DEPTH = "image/object/keypoint/z"
+_POINT_VISIBILITY = "image/object/keypoint/visibility"
 
 _NO_ID = -1  # stored for an annotation without an id, or whose id stands in the text
 
@@ -142,6 +152,153 @@ def decode_example(
     )
 
 
+@dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
+class Columns:
+    """A record as training reads it: n objects, nothing decoded that may not be needed.
+
+    Attributes:
+        image_id, encoded: as of `Example`.
+        height, width: pixels, as the record or else the image says.
+        boxes: float32 [n, 4], (ymin, xmin, ymax, xmax) in fractions of the image, as they stand.
+        category_ids: int64 [n]; -1 where the name is not among the known ones.
+        unknown_names: the names that are not.
+        weights: float32 [n], of the objects; 1 where none are stored.
+        mask_weights: float32 [n], of their masks; 0 for all where no masks are stored.
+        masks: n image files (hidden masks among them), or uint8 [n, H, W] of 0 and 1 where the record holds
+            them as numbers; None where none are stored.
+        points: float32 [n, P, 2], (y, x) in fractions of the image, NaN where there is none.
+        point_depths: float32 [n, P], above 0 for foreground; None where none are stored.
+    """
+
+    image_id: ImageId
+    encoded: bytes
+    height: int
+    width: int
+    boxes: np.ndarray
+    category_ids: np.ndarray
+    unknown_names: tuple[str, ...]
+    weights: np.ndarray
+    mask_weights: np.ndarray
+    masks: list[bytes] | np.ndarray | None
+    points: np.ndarray
+    point_depths: np.ndarray | None
+
+    def mask(self, index: int, num_rows: int) -> np.ndarray:
+        """The mask of one object, uint8 [num_rows or more, W], foreground above 0.
+
+        Args:
+            index: of the object, where `masks` is not None.
+            num_rows: so many from the top are needed.
+
+        Raises:
+            DataError: not an image, or one of another size than the picture.
+        """
+        assert self.masks is not None, "the caller looks"
+        stored = self.masks[index]
+        if isinstance(stored, np.ndarray):
+            return stored
+        _check_mask_size(stored, self.height, self.width)
+        return mask_pixels(stored, num_rows)
+
+
+def decode_columns(
+    data: bytes,
+    *,
+    category_ids: Mapping[str, int] | None = None,
+    num_points: int = 0,
+) -> Columns:
+    """What a tf.Example says of its image, as arrays.
+
+    Categories are looked up as the reference does: by `class/text` if there is a mapping and the
+    record has names, else those of `class/label`.
+
+    Args:
+        data: the record.
+        category_ids: name -> id.
+        num_points: P, keypoints of an object; 0 leaves them out.
+
+    Raises:
+        DataError: not a tf.Example of an image, or lists of different lengths.
+    """
+    features = tf_example.decode(data)
+    encoded = _first(_texts(features, _ENCODED), b"")
+    height = _first(_whole_numbers(features, _HEIGHT), 0)
+    width = _first(_whole_numbers(features, _WIDTH), 0)
+    if height <= 0 or width <= 0:
+        header = read_header(encoded)
+        height, width = header.height, header.width
+    boxes = _boxes(features).astype(np.float32)
+    num = len(boxes)
+    names: list[str] = []
+    if category_ids is not None:
+        names = [text.decode("utf-8", "replace") for text in _texts(features, _NAME)]
+    known = category_ids or {}
+    ids = (
+        [known.get(name, -1) for name in _aligned(names, _NAME, [""] * num)]
+        if names
+        else _aligned(_whole_numbers(features, _LABEL), _LABEL, [-1] * num)
+    )
+    masks, mask_weights = _encoded_masks(features, num, height, width)
+    points, depths = _points(features, num, num_points)
+    ones = [1.0] * num
+    return Columns(
+        image_id=_image_id(
+            _first(_texts(features, _SOURCE_ID), b""),
+            _first(_texts(features, _FILE_NAME), b""),
+            encoded,
+        ),
+        encoded=encoded,
+        height=height,
+        width=width,
+        boxes=boxes,
+        category_ids=np.array(ids, np.int64),
+        unknown_names=tuple(name for name in names if name not in known),
+        weights=np.array(
+            _aligned(_numbers(features, _WEIGHT), _WEIGHT, ones), np.float32
+        ),
+        mask_weights=mask_weights,
+        masks=masks,
+        points=points,
+        point_depths=depths,
+    )
+
+
+def _encoded_masks(
+    features: "_Features", num: int, height: int, width: int
+) -> tuple[list[bytes] | np.ndarray | None, np.ndarray]:
+    stored = features.get(_MASK, ())
+    if not len(stored):
+        return None, np.zeros(num, np.float32)
+    weights = _aligned(_numbers(features, _MASK_WEIGHT), _MASK_WEIGHT, [1.0] * num)
+    if isinstance(stored, np.ndarray):
+        masks = _mask_numbers(stored, num, height, width).astype(np.uint8)
+    else:
+        masks = _aligned(list(stored), _MASK, [b""] * num)
+    return masks, np.array(weights, np.float32)
+
+
+def _points(
+    features: "_Features", num: int, num_points: int
+) -> tuple[np.ndarray, np.ndarray | None]:
+    """`points` and `point_depths` of `Columns`."""
+    shape = (num, num_points)
+    if not num_points:
+        return np.zeros((*shape, 2), np.float32), None
+
+    def column(key: str, default: float) -> np.ndarray:
+        values = _numbers(features, key) or [default] * (num * num_points)
+        if len(values) != num * num_points:
+            raise DataError(
+                f"'{key}' has {len(values)} values for {num} boxes with {num_points} keypoints each"
+            )
+        return np.array(values, np.float32).reshape(shape)
+
+    points = np.stack([column(_POINT_Y, np.nan), column(_POINT_X, np.nan)], axis=-1)
+    points[column(_POINT_VISIBILITY, 1) == 0] = np.nan
+    has_depths = len(features.get(_POINT_DEPTH, ())) > 0
+    return points, column(_POINT_DEPTH, np.nan) if has_depths else None
+
+
 def stored_categories(data: bytes) -> set[tuple[int | None, str]]:
     """The categories of a record's objects, as they stand there.
 
@@ -240,11 +397,7 @@ def _masks(
     if isinstance(
         stored, np.ndarray
     ):  # numbers: the older of the reference's two forms
-        if stored.size != num * height * width:
-            raise DataError(
-                f"{stored.size} mask numbers for {num} boxes of {height} x {width} pixels"
-            )
-        pixels = stored.reshape(num, height, width) > 0
+        pixels = _mask_numbers(stored, num, height, width)
         rles = [
             encode_rle(p) if w > 0 else None
             for p, w in zip(pixels, weights, strict=True)
@@ -258,8 +411,24 @@ def _masks(
     return rles, weights
 
 
+def _mask_numbers(stored: np.ndarray, num: int, height: int, width: int) -> np.ndarray:
+    """bool [num, height, width], of masks that a record holds as numbers."""
+    if stored.size != num * height * width:
+        raise DataError(
+            f"{stored.size} mask numbers for {num} boxes of {height} x {width} pixels"
+        )
+    return stored.reshape(num, height, width) > 0
+
+
 def _mask_of_png(data: bytes, height: int, width: int) -> RLE:
     """The mask of an image of this size; a file of another size is not decoded."""
+    _check_mask_size(data, height, width)
+    if height * width > MOST_PIXELS:
+        raise DataError(too_many_pixels(height, width))
+    return decode_mask_png(data)
+
+
+def _check_mask_size(data: bytes, height: int, width: int) -> None:
     try:
         header = read_header(data)
     except DataError as e:
@@ -268,9 +437,6 @@ def _mask_of_png(data: bytes, height: int, width: int) -> RLE:
         raise DataError(
             f"a mask of {[header.height, header.width]} pixels in an image of {height} x {width}"
         )
-    if height * width > MOST_PIXELS:
-        raise DataError(too_many_pixels(height, width))
-    return decode_mask_png(data)
 
 
 def _image_id(source_id: bytes, file_name: bytes, encoded: bytes) -> ImageId:

@@ -4,6 +4,7 @@ A record is its length (uint64, little endian), the masked CRC-32C of those 8 by
 the masked CRC-32C of the data.
 """
 
+import io
 import struct
 from collections.abc import Iterator
 from typing import BinaryIO
@@ -47,6 +48,29 @@ def read_frames(file: BinaryIO, where: str) -> Iterator[tuple[int, bytes]]:
         offset += _HEADER.size + len(data) + _FOOTER.size
 
 
+def frame_offsets(file: BinaryIO, where: str) -> Iterator[int]:
+    """The byte offset at which each record of a file begins; their data is not read.
+
+    Args:
+        file: open for reading, anywhere.
+        where: name of the file, for errors.
+
+    Raises:
+        DataError: the file ends within a record, or the checksum of a length differs.
+    """
+    size, offset = file.seek(0, io.SEEK_END), 0
+    for index in range(1 << 62):
+        if offset == size:
+            return
+        place = f"{where}: record {index} at byte {offset}"
+        file.seek(offset)
+        length = _read_length(file.read(_HEADER.size), place)
+        yield offset
+        offset += _HEADER.size + length + _FOOTER.size
+        if offset > size:
+            raise DataError(f"{place}: the file ends within the record")
+
+
 def read_frame_at(file: BinaryIO, offset: int, where: str) -> bytes:
     """The one record that begins at a byte offset."""
     file.seek(offset)
@@ -56,17 +80,23 @@ def read_frame_at(file: BinaryIO, offset: int, where: str) -> bytes:
     return data
 
 
+def unframe(span: bytes, where: str) -> bytes:
+    """The data of a record, from the bytes of all of it; the inverse of `frame`.
+
+    Raises:
+        DataError: a checksum differs, or the bytes end within the record.
+    """
+    data = _read_frame(io.BytesIO(span), where)
+    if data is None:
+        raise DataError(f"{where}: the file ends before")
+    return data
+
+
 def _read_frame(file: BinaryIO, where: str) -> bytes | None:
     header = file.read(_HEADER.size)
     if not header:
         return None
-    if len(header) < _HEADER.size:
-        raise DataError(f"{where}: the file ends within the record")
-    length, length_crc = _HEADER.unpack(header)
-    if _masked_crc(header[:8]) != length_crc:
-        raise DataError(
-            f"{where}: the checksum of its length differs: damaged, or no TFRecord"
-        )
+    length = _read_length(header, where)
     data = file.read(length)
     footer = file.read(_FOOTER.size)
     if len(data) < length or len(footer) < _FOOTER.size:
@@ -74,6 +104,17 @@ def _read_frame(file: BinaryIO, where: str) -> bytes | None:
     if _masked_crc(data) != _FOOTER.unpack(footer)[0]:
         raise DataError(f"{where}: the checksum of its data differs: damaged")
     return data
+
+
+def _read_length(header: bytes, where: str) -> int:
+    if len(header) < _HEADER.size:
+        raise DataError(f"{where}: the file ends within the record")
+    length, length_crc = _HEADER.unpack(header)
+    if _masked_crc(header[:8]) != length_crc:
+        raise DataError(
+            f"{where}: the checksum of its length differs: damaged, or no TFRecord"
+        )
+    return length
 
 
 def _masked_crc(data: bytes) -> int:

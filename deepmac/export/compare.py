@@ -14,7 +14,7 @@ from deepmac.export import WITH_BOXES
 from deepmac.export.images import frame
 from deepmac.instances import BoxMasks
 from deepmac.model.decode import STRIDE
-from deepmac.model.preprocess import geometry
+from deepmac.resize import geometry
 from deepmac.predictors.deepmac import DeepmacPredictor
 
 TOLERANCE = 1e-4

@@ -1,6 +1,6 @@
 """Encoded images -> the network's input, as a TensorFlow graph.
 
-The twin of `deepmac.model.preprocess` and `deepmac.data.decode`, for programs that have neither.
+The twin of `deepmac.resize` and `deepmac.data.decode`, for programs that have neither.
 """
 
 from typing import Any

@@ -26,7 +26,7 @@ from deepmac.model.decode import boxes_in_image
 from deepmac.model.deepmac import DeepMAC, Embeddings
 from deepmac.model.folding import fold
 from deepmac.model.hourglass import HourglassSpec
-from deepmac.model.preprocess import Geometry, resize_image
+from deepmac.resize import Geometry, resize_image
 from deepmac.model.tensors import ops
 from deepmac.model.variables import named_variables
 from deepmac.paste import mean_foreground

@@ -13,7 +13,7 @@ class Batch(NamedTuple):
     Everything random has been drawn on the host, so that a step is a function of its batch.
 
     Attributes:
-        images: [B, H, W, 3], RGB from 0 to 255, padded, as `preprocess.resize_image` makes them.
+        images: [B, H, W, 3], RGB from 0 to 255, padded, as `deepmac.resize.resize_image` makes them.
         true_shapes: int32 [B, 2], height and width of the images without padding, pixels.
         boxes: [B, N, 4], what the detector is to find.
         classes: int32 [B, N], class indices: category ids less one.

@@ -18,9 +18,9 @@ from deepmac.config.schema import (
     ResizeCondition,
     ResizeType,
 )
-from deepmac.model.preprocess import (
+from deepmac.model.preprocess import normalise
+from deepmac.resize import (
     geometry,
-    normalise,
     resize_bilinear,
     resize_image,
     resize_masks,

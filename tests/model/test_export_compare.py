@@ -142,7 +142,7 @@ def test_not_a_number_is_a_difference(detections, input_type):
 def test_no_centre_of_a_box_lies_between_two_cells(side):
     from deepmac.config.schema import ImageResizerConfig, KeepAspectRatioResizerConfig
     from deepmac.export.compare import BOXES, sample_images
-    from deepmac.model.preprocess import geometry
+    from deepmac.resize import geometry
 
     resizer = KeepAspectRatioResizerConfig(
         min_dimension=side, max_dimension=side, pad_to_max_dimension=True
