@@ -166,10 +166,13 @@ def command(
             "`deepmac evaluate`; during training it happens by itself"
         )
     # Keras takes seconds to come; a mistake should be told before.
+    from deepmac.backend import import_tensorflow_quietly, select_backend
     from deepmac.config.load import load_config
 
     config = load_config(pipeline_config_path, overrides)
+    select_backend()
     click.echo(f"training to {model_dir}; opening Keras", err=True)
+    import_tensorflow_quietly()
     from deepmac.train.run import RunOptions, train
 
     options = RunOptions(

@@ -39,6 +39,12 @@ def open_with_categories(path: str, label_map: str | None = None) -> RecordDirec
                 f"--label_map: the manifest of {path} names its categories already"
             )
         return records
+    return with_categories(records, label_map)
+
+
+def with_categories(records: RecordDirectory, label_map: str | None) -> RecordDirectory:
+    """`open_with_categories` for records without a manifest that have been opened."""
+    path = records.path
     stored = _sample(records)
     if label_map is not None:
         categories = load_label_map(label_map)

@@ -12,7 +12,6 @@ of S x S. With full-resolution masks M masks of the network's size remain, one b
 """
 
 import collections
-import contextlib
 import dataclasses
 import os
 from collections.abc import Iterator, Mapping, Sequence
@@ -39,7 +38,7 @@ from deepmac.data.jitter import jitter_boxes
 from deepmac.data.mask_targets import cut_mask, rows_needed, whole_mask
 from deepmac.data.record_set import RecordSet, index_records, open_each
 from deepmac.data.records import Columns, decode_columns
-from deepmac.errors import ConfigError, DataError, OptionError
+from deepmac.errors import DataError, OptionError
 from deepmac.instances import ImageId
 from deepmac.resize import resize_image
 from deepmac.train.batch import Batch

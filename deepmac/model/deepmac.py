@@ -68,7 +68,8 @@ class DeepMAC(keras.Model):
         embedding_head_kernel: tuple[int, int] = (3, 3),
         reference_quirks: bool | None = None,
     ):
-        super().__init__()
+        # Boxes stay float32 where layers compute in less.
+        super().__init__(autocast=False)
         spec = backbone or backbone_spec(config.feature_extractor.type)
         self.config = config
         self.reference_quirks = reference_quirks

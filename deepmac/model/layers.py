@@ -111,7 +111,8 @@ def convolution(
 ) -> Convolution:
     """A convolution with its variables; "same" padding unless strided, then none.
 
-    `bias` is what the bias starts from; None: there is none.
+    `bias` is what the bias starts from; None: there is none. Outputs of a network are float32,
+    also where its layers compute in less.
     """
     initial: Any = keras.initializers.Constant(bias or 0.0)
     layer = Convolution(
@@ -123,6 +124,7 @@ def convolution(
         use_bias=bias is not None,
         bias_initializer=initial,
         is_output=is_output,
+        dtype="float32" if is_output else None,
     )
     layer.build((None, None, None, in_channels))
     return layer

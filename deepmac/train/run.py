@@ -15,7 +15,9 @@ from deepmac.checkpoint.load import Weights, load_backbone, load_weights, open_w
 from deepmac.config.notes import PLACEHOLDER
 from deepmac.config.schema import PipelineConfig
 from deepmac.config.training_schema import CheckpointVersion
-from deepmac.data.input import training_input
+from deepmac.data.foreign import with_categories
+from deepmac.data.input import TrainingInput, training_input
+from deepmac.data.record_set import open_each
 from deepmac.errors import ConfigError, OptionError
 from deepmac.model.deepmac import DeepMAC
 from deepmac.train.checkpoints import (
@@ -83,7 +85,7 @@ def train(config: PipelineConfig, options: RunOptions) -> bool:
         DeepmacError: something is missing or does not fit: one line.
     """
     num_steps = options.num_steps or config.train_config.num_steps
-    rate = learning_rate_of(config.train_config.optimizer)
+    learning_rate_of(config.train_config.optimizer)  # or there is none: told at once
     devices = Devices(options.num_devices)
     groups = _check(config, options, devices, num_steps)
     model_dir = options.model_dir
@@ -99,7 +101,7 @@ def train(config: PipelineConfig, options: RunOptions) -> bool:
             num_hosts=devices.num_hosts,
             num_workers=options.num_workers,
             reference_quirks=options.reference_quirks,
-            skip_bad_records=options.skip_bad_records,
+            on_bad_record="skip" if options.skip_bad_records else "stop",
         )
         validation = _validation(config, options)
     with source:
@@ -110,7 +112,7 @@ def train(config: PipelineConfig, options: RunOptions) -> bool:
             accumulation_steps=options.accumulation_steps,
             normaliser_groups=groups,
             reference_quirks=bool(options.reference_quirks),
-            input=source.fingerprint,
+            num_images=source.num_images,
         )
         if checkpoint is not None:
             check_same(checkpoint.facts, facts, str(checkpoint.path))
@@ -132,6 +134,7 @@ def train(config: PipelineConfig, options: RunOptions) -> bool:
         monitor = None
         if options.record_summaries and devices.host == 0:
             monitor = Monitor(model_dir, step)
+        counts = collections.Counter(checkpoint.counts if checkpoint else {})
         loop = Loop(
             plan=_plan(config, options, num_steps, validation),
             engine=engine,
@@ -139,15 +142,19 @@ def train(config: PipelineConfig, options: RunOptions) -> bool:
             model_dir=model_dir,
             facts=facts,
             step=step,
-            batches=_batches(source, config, options, groups, step),
+            batches=_batches(source, config, options, groups, step, counts, progress),
             evaluate=(lambda: validation(state.model)) if validation else None,
             progress=progress,
             monitor=monitor,
-            counts=collections.Counter(checkpoint.counts if checkpoint else {}),
+            counts=counts,
         )
         try:
             with devices.scope:
-                return loop.run()
+                is_complete = loop.run()
+            progress.say(
+                "so far: " + ", ".join(f"{n} {name}" for name, n in counts.items())
+            )
+            return is_complete
         finally:
             if monitor is not None:
                 monitor.close()
@@ -196,19 +203,24 @@ def _validation(config: PipelineConfig, options: RunOptions) -> Validation | Non
     """What evaluates during training; None where the configuration names no records for it."""
     if options.evaluate_every == 0:
         return None
-    paths = [
-        path
-        for reader in config.eval_input_reader
-        if reader.tf_record_input_reader is not None
-        for path in reader.tf_record_input_reader.input_path
-        if PLACEHOLDER not in path
-    ]
-    if not paths:
+    sets = []
+    for reader in config.eval_input_reader:
+        records = reader.tf_record_input_reader
+        paths = (
+            [p for p in records.input_path if PLACEHOLDER not in p] if records else ()
+        )
+        label_map = reader.label_map_path
+        if not label_map or PLACEHOLDER in label_map:
+            label_map = None
+        for directory in open_each(paths):
+            if not directory.manifest:
+                directory = with_categories(directory, label_map)
+            sets.append(directory)
+    if not sets:
         return None
     mask_head = config.model.center_net.deepmac_mask_estimation
     return Validation(
-        tuple(paths),
-        evaluation_categories(config),
+        sets,
         mask_head.allowed_masked_classes_ids,
         every_nth=options.evaluate_every_nth,
     )
@@ -296,16 +308,52 @@ def _plan(
     )
 
 
+def _opening(
+    config: PipelineConfig,
+    options: RunOptions,
+    state: TrainState,
+    source: TrainingInput,
+    devices: Devices,
+    groups: int,
+    validation: Validation | None,
+    step: int,
+) -> str:
+    """What is about to happen, in a few lines."""
+    batch_size = config.train_config.batch_size
+    parts = options.accumulation_steps
+    evaluated = (
+        f"{validation.num_images} images for evaluation"
+        if validation
+        else "no evaluation (eval_input_reader names no records, or it is turned off)"
+    )
+    lines = [
+        f"{state.model.count_params() / 1e6:.1f} million parameters in "
+        f"{'bfloat16' if config.train_config.use_bfloat16 else 'float32'} on {devices.num} "
+        f"{keras.config.backend()} device{'s' * (devices.num > 1)}",
+        f"{source.num_images} images, {source.len_epoch} steps an epoch; {evaluated}",
+        f"batches of {batch_size} in {parts} part{'s' * (parts > 1)}, normalised in {groups} "
+        f"group{'s' * (groups > 1)}",
+        *source.notes,
+        f"going on after step {step}" if step else "beginning",
+    ]
+    return "\n".join(lines)
+
+
 def _batches(
     source: TrainingInput,
     config: PipelineConfig,
     options: RunOptions,
     groups: int,
     first: int,
+    counts: collections.Counter[str],
+    progress: Progress,
 ) -> Iterator[tuple[list[MicroBatch], Sequence[Any]]]:
     """The batches from number `first` on, in micro-batches, with the ids of their images."""
     center_net = config.model.center_net
     for item in source.iterate(first):
+        for line in item.skipped:
+            progress.say(f"skipped: {line}")
+        counts.update(item.counts)
         factors = normalisers(item.batch, center_net, groups)
         whole = MicroBatch(item.batch, factors)
         yield split(whole, options.accumulation_steps), item.image_ids

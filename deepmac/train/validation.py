@@ -12,9 +12,8 @@ from typing import Any
 
 import numpy as np
 
-from deepmac.categories import Category
 from deepmac.data.decode import decode_rgb
-from deepmac.data.directory import open_records
+from deepmac.data.directory import RecordDirectory
 from deepmac.data.truth_records import annotation_id_of, as_coco
 from deepmac.errors import DataError, one_of
 from deepmac.evaluation.engine import evaluate
@@ -46,8 +45,7 @@ class Validation:
     """Evaluates a network on a set of records, again and again.
 
     Args:
-        paths: records directories or patterns of TFRecord files.
-        categories: for records without a manifest.
+        sets: of records.
         supervised_ids: of the categories whose masks train; empty: all.
         every_nth: evaluate one image in so many.
         num_pictures: to draw.
@@ -61,14 +59,14 @@ class Validation:
 
     def __init__(
         self,
-        paths: tuple[str, ...],
-        categories: tuple[Category, ...],
+        sets: Sequence[RecordDirectory],
         supervised_ids: tuple[int, ...],
         *,
         every_nth: int = 1,
         num_pictures: int = 4,
     ):
-        self._sets = [open_records(path, categories) for path in paths]
+        self._sets = sets
+        where = one_of(records.path for records in sets)
         self._every_nth = every_nth
         self._num_pictures = num_pictures
         dataset: dict[str, list[Any]] = {"images": [], "annotations": []}
@@ -80,11 +78,10 @@ class Validation:
         kept = {image["id"] for image in dataset["images"][::every_nth]}
         for key, name in (("images", "id"), ("annotations", "image_id")):
             dataset[key] = [entry for entry in dataset[key] if entry[name] in kept]
-        _check_masks(dataset, paths)
+        _check_masks(dataset, where)
         self.num_images = len(kept)
         self._predictor: tuple[DeepMAC, CheckedPredictor] | None = None
         self._parameters = Parameters(iou_type="segm")
-        where = one_of(paths)
         self._scope = read_scope(dataset, self._parameters, where)
         self._truth, self._counts = read_ground_truth(dataset, self._parameters, where)
         known = self._scope.category_ids
@@ -150,7 +147,7 @@ class Validation:
             yield example
 
 
-def _check_masks(dataset: Mapping[str, Any], paths: Sequence[str]) -> None:
+def _check_masks(dataset: Mapping[str, Any], where: str) -> None:
     names = {c["id"]: c["name"] for c in dataset["categories"]}
     hidden = sorted(
         {
@@ -162,11 +159,11 @@ def _check_masks(dataset: Mapping[str, Any], paths: Sequence[str]) -> None:
     if hidden:
         listed = one_of(names.get(i, i) for i in hidden)
         raise DataError(
-            f"eval_input_reader: {one_of(paths)}: the masks of {listed} are hidden or missing, so "
+            f"eval_input_reader: {where}: the masks of {listed} are hidden or missing, so "
             f"they cannot be compared with; build the set with --split all"
         )
     if not dataset["images"]:
-        raise DataError(f"eval_input_reader: {one_of(paths)}: holds no image")
+        raise DataError(f"eval_input_reader: {where}: holds no image")
 
 
 def _picture(example: Example, rows: Sequence[Mapping[str, Any]]) -> np.ndarray:
