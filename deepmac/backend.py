@@ -200,5 +200,58 @@ def convolve(x: Any, kernel: Any, bias: Any, stride: int, padding: Any) -> Any:
     return keras.ops.add(y, bias)
 
 
+def normalise_batch(
+    x: Any, scale: Any, offset: Any, epsilon: float, *, of_squares: bool = False
+) -> tuple[Any, Any, Any]:
+    """Batch norm in training, over the batch of all replicas.
+
+    Args:
+        x: [B, h, w, C], of the type that the result is to have; computed in float32 at least.
+        scale, offset: float32 [C].
+        epsilon: added to the variance.
+        of_squares: take the variance as the mean of the squares less the square of the mean, as
+            the reference does, which loses digits where the mean is large. TensorFlow does so in
+            any case where there are several replicas.
+
+    Returns:
+        The normalised batch, and mean and (biased) variance of each channel, [C].
+    """
+    import keras
+
+    ops: Any = keras.ops
+    num_replicas = 1
+    if keras.config.backend() == "tensorflow":
+        import tensorflow as tf
+
+        context: Any = tf.distribute.get_replica_context()
+        num_replicas = context.num_replicas_in_sync if context else 1
+        if num_replicas == 1 and not of_squares and x.dtype != tf.float64:
+            # One pass forwards and one backwards, where the plain operations make a dozen.
+            y, mean, variance, *_ = tf.raw_ops.FusedBatchNormV3(
+                x=x, scale=scale, offset=offset, mean=[], variance=[], epsilon=epsilon
+            )
+            count = tf.cast(tf.size(x) // x.shape[-1], variance.dtype)
+            return y, mean, variance * (count - 1) / tf.maximum(count, 1)
+    dtype = x.dtype
+    x = ops.cast(x, keras.backend.result_type(dtype, "float32"))
+    axes = [0, 1, 2]
+    if num_replicas > 1:
+        count = ops.cast(ops.size(x) // x.shape[-1], x.dtype)
+        sums = ops.sum(x, axes), ops.sum(ops.square(x), axes), count
+        total, squares, count = context.all_reduce(tf.distribute.ReduceOp.SUM, sums)
+        mean = total / count
+        variance = ops.maximum(squares / count - ops.square(mean), 0.0)
+    elif of_squares:
+        mean = ops.mean(x, axes)
+        squares = ops.mean(ops.square(x), axes)
+        variance = ops.maximum(squares - ops.square(mean), 0.0)
+    else:
+        mean, variance = ops.moments(x, axes)
+    y = ops.batch_normalization(
+        x, mean, variance, axis=-1, offset=offset, scale=scale, epsilon=epsilon
+    )
+    return ops.cast(y, dtype), mean, variance
+
+
 def _has(module: str) -> bool:
     return importlib.util.find_spec(module) is not None

@@ -9,6 +9,7 @@ from deepmac.errors import ConfigError
 from deepmac.model.decode import Detections, decode, true_image_mask
 from deepmac.model.heads import HeadOutputs, Heads
 from deepmac.model.hourglass import HourglassNetwork, HourglassSpec, backbone_spec
+from deepmac.model.layers import take_variance_of_squares
 from deepmac.model.mask_head import mask_head
 from deepmac.model.preprocess import normalise
 from deepmac.model.roi import (
@@ -57,7 +58,8 @@ class DeepMAC(keras.Model):
         reference_quirks: how padding is kept from being detected, see `true_image_mask`: None
             and True compare as the reference does, False compares like with like. And how
             full-resolution logits are resized, see `logits_in_boxes`: True as the reference does,
-            None and False by the stride.
+            None and False by the stride. And how batch norms take the variance in training, see
+            `normalise_batch`.
     """
 
     def __init__(
@@ -79,6 +81,8 @@ class DeepMAC(keras.Model):
             for _ in range(spec.num_hourglasses)
         ]
         self.mask_head = mask_head(config.deepmac_mask_estimation)
+        if reference_quirks:
+            take_variance_of_squares(self)
         self.built = True
 
     @property

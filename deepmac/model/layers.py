@@ -11,8 +11,9 @@ from typing import Any, ClassVar
 import keras
 import numpy as np
 
-from deepmac.backend import convolve
-from deepmac.model.tensors import ops
+from deepmac.backend import convolve, normalise_batch
+from deepmac.model.tensors import Tensor
+from deepmac.model.variables import layers_under
 
 NORM_EPSILON = 1e-5
 # Keras convention: moving = 0.1 * moving + 0.9 * batch. It looks like another framework's 0.1
@@ -80,25 +81,44 @@ class Convolution(keras.layers.Conv2D):
 class BatchNorm(keras.layers.BatchNormalization):
     """Keras's batch norm, of which nothing is left once a convolution has taken it over.
 
+    In training it sees the batch of all replicas.
+
     Attributes:
-        is_folded: it has.
+        is_folded: it has been taken over.
+        of_squares: take the variance of a batch as the reference does; see
+            `deepmac.backend.normalise_batch`.
     """
 
     def __init__(self, **options: Any):
         super().__init__(**options)
         self.is_folded = False
+        self.of_squares = False
 
     def call(self, inputs, training=None, mask=None):
         if self.is_folded:
             return inputs
-        return super().call(inputs, training=training, mask=mask)
+        if not (training and self.trainable):
+            return super().call(inputs, training=False)
+        y, mean, variance = normalise_batch(
+            inputs, self.gamma, self.beta, self.epsilon, of_squares=self.of_squares
+        )
+        self._move(self.moving_mean, mean)
+        self._move(self.moving_variance, self._kept_variance(variance, inputs))
+        return y
 
-    def _moments(self, inputs, mask):
-        if self.synchronized:
-            return super()._moments(inputs, mask)
-        mean = ops.mean(inputs, axis=self._reduction_axes)
-        squares = ops.mean(ops.square(inputs), axis=self._reduction_axes)
-        return mean, ops.maximum(squares - ops.square(mean), 0.0)
+    def _kept_variance(self, variance: Tensor, inputs: Tensor) -> Tensor:
+        """What enters the moving variance after a batch of this variance."""
+        return variance
+
+    def _move(self, average: keras.Variable, value: Tensor) -> None:
+        average.assign(average * self.momentum + value * (1 - self.momentum))
+
+
+def take_variance_of_squares(layer: keras.layers.Layer) -> None:
+    """Sets `of_squares` of every batch norm under a layer."""
+    for below in layers_under(layer):
+        if isinstance(below, BatchNorm):
+            below.of_squares = True
 
 
 def convolution(
@@ -133,16 +153,8 @@ def convolution(
 def batch_norm(
     channels: int, momentum: float = NORM_MOMENTUM, epsilon: float = NORM_EPSILON
 ) -> BatchNorm:
-    """A batch norm with its variables; by default that of all hourglass parts.
-
-    In training it sees the batch of all replicas. TensorFlow has to be told so, and then computes
-    the variance as the reference does; in JAX a sharded batch is one array to begin with.
-    """
-    layer = BatchNorm(
-        momentum=momentum,
-        epsilon=epsilon,
-        synchronized=keras.backend.backend() == "tensorflow",
-    )
+    """A batch norm with its variables; by default that of all hourglass parts."""
+    layer = BatchNorm(momentum=momentum, epsilon=epsilon)
     layer.build((None, None, None, channels))
     return layer
 

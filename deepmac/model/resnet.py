@@ -6,8 +6,6 @@ heads from the parts of an image classifier, with the defaults of Keras.
 
 import dataclasses
 
-import keras
-
 from deepmac.model.layers import BatchNorm, BuiltLayer, convolution
 from deepmac.model.tensors import Tensor, ops
 
@@ -94,25 +92,6 @@ class PopulationNorm(BatchNorm):
     with.
     """
 
-    def call(self, inputs, training=False):
-        if not (training and self.trainable):
-            return super().call(inputs, training=False)
-        x = ops.cast(inputs, "float32")
-        mean, variance = ops.moments(x, axes=[0, 1, 2])
-        count = ops.cast(ops.size(x) // x.shape[-1], "float32")
-        of_population = variance * count / ops.maximum(count - 1, 1)
-        self._move(self.moving_mean, mean)
-        self._move(self.moving_variance, of_population)
-        y = ops.batch_normalization(
-            x,
-            mean,
-            variance,
-            axis=-1,
-            offset=self.beta,
-            scale=self.gamma,
-            epsilon=self.epsilon,
-        )
-        return ops.cast(y, self.compute_dtype)
-
-    def _move(self, average: keras.Variable, value: Tensor) -> None:
-        average.assign(average * self.momentum + value * (1 - self.momentum))
+    def _kept_variance(self, variance: Tensor, inputs: Tensor) -> Tensor:
+        count = ops.cast(ops.size(inputs) // inputs.shape[-1], variance.dtype)
+        return variance * count / ops.maximum(count - 1, 1)
