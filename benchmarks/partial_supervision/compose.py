@@ -12,14 +12,14 @@ import numpy as np
 
 SIDE = 256  # of a picture, in pixels
 NUM_SPRITES = (9, 14)
-LONGER_SIDE = (50, 112)  # of a sprite before it is turned, in pixels
+LONGER_SIDE = (56, 136)  # of a sprite before it is turned, in pixels
 LEAST_VISIBLE = 0.45  # of the sprite's pixels, for an instance to count
 LEAST_PIXELS = 400
-_PULL = (0.3, 0.7)  # of the way to the colours of the surroundings
+_PULL = (0.5, 0.9)  # of the way to the colours of the surroundings
 _EDGE_BLUR = (0.7, 1.2)  # of the opacity, in pixels
 _BLUR = 0.7  # of the whole picture, in pixels
 _TURN = 25  # degrees to either side
-_CROP = (0.35, 1.0)  # of the photograph's shorter side
+_CROP = (0.7, 1.0)  # of the photograph's shorter side
 JPEG_QUALITY = 70
 
 

@@ -1,7 +1,6 @@
 """The cut-outs and the photographs of two Debian packages, and the categories of the cut-outs."""
 
 import dataclasses
-from collections.abc import Sequence
 from pathlib import Path
 
 import cv2
@@ -19,10 +18,10 @@ _LEAST_SIDE = 120  # of the longer side, in pixels
 _MOST_COLOURS_OF_A_DRAWING = 400
 _THUMBNAIL = 160
 _KEPT_SIDE = 224
-"""Sprites are kept at this size: twice the largest that is pasted."""
+"""Sprites are kept at this size, which none is pasted in."""
 
 CATEGORIES: dict[str, tuple[str, ...]] = {
-    "bird": ("animals/birds",),
+    "birds": ("animals/birds",),
     "sea animal": ("animals/fish", "animals/shellfish", "animals/mammals/aquatic"),
     "insect": ("animals/insects",),
     "reptile": ("animals/amphibians", "animals/lizards"),
@@ -191,11 +190,6 @@ def shrink(rgba: np.ndarray, longer_side: int) -> np.ndarray:
     return (
         np.concatenate([colours, alpha], axis=2).round().clip(0, 255).astype(np.uint8)
     )
-
-
-def named(sprites: Sequence[Sprite]) -> dict[str, Sprite]:
-    """By name."""
-    return {sprite.name: sprite for sprite in sprites}
 
 
 def _read(path: Path) -> np.ndarray | None:

@@ -38,7 +38,9 @@ def estimate(values: np.ndarray, clusters: Sequence, *, seed: int = 0) -> Estima
     draws = rng.multinomial(len(sums), np.full(len(sums), 1 / len(sums)), size=DRAWS)
     means = (draws @ sums) / (draws @ counts)
     low, high = np.percentile(means, (50 - LEVEL / 2, 50 + LEVEL / 2))
-    return Estimate(values.mean(), low, high, len(values), len(sums))
+    return Estimate(
+        float(values.mean()), float(low), float(high), len(values), len(sums)
+    )
 
 
 def paired(
@@ -61,4 +63,4 @@ def design_effect(values: np.ndarray, clusters: Sequence) -> float:
     residuals = np.bincount(index, values - values.mean())
     num, many = len(residuals), len(values)
     of_clusters = (residuals**2).sum() / many**2 * num / (num - 1)
-    return of_clusters / (values.var(ddof=1) / many)
+    return float(of_clusters / (values.var(ddof=1) / many))
