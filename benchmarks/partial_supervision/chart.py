@@ -1,0 +1,84 @@
+"""The curve of quality against depth as a small SVG."""
+
+import math
+from collections.abc import Mapping, Sequence
+
+from benchmarks.partial_supervision.statistics import Estimate
+
+_WIDTH, _HEIGHT = 560, 340
+_LEFT, _RIGHT, _TOP, _BOTTOM = 64, 96, 24, 52
+_STEP = 0.05
+
+
+def draw(points: Sequence[tuple[int, Estimate]], levels: Mapping[str, float]) -> str:
+    """An SVG document.
+
+    Args:
+        points: depth in convolutions, and mean IoU with its interval; at least one.
+        levels: mean IoU of what has learned nothing, by name: dashed lines.
+    """
+    values = [v for _, e in points for v in (e.low, e.high)] + list(levels.values())
+    bottom = math.floor(min(values) / _STEP) * _STEP
+    top = math.ceil(max(values) / _STEP) * _STEP
+    depths = sorted(depth for depth, _ in points)
+    first, last = math.log(min(depths) * 0.8), math.log(max(depths) * 1.25)
+
+    def x(depth: float) -> float:
+        across = (math.log(depth) - first) / (last - first)
+        return _LEFT + across * (_WIDTH - _LEFT - _RIGHT)
+
+    def y(value: float) -> float:
+        return _TOP + (top - value) / (top - bottom) * (_HEIGHT - _TOP - _BOTTOM)
+
+    parts = [
+        f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {_WIDTH} {_HEIGHT}" '
+        f'width="{_WIDTH}" height="{_HEIGHT}" font-family="sans-serif" font-size="13">',
+        f'<rect width="{_WIDTH}" height="{_HEIGHT}" fill="white"/>',
+    ]
+    for i in range(round((top - bottom) / _STEP) + 1):
+        value = bottom + i * _STEP
+        parts += [
+            _line(_LEFT, y(value), _WIDTH - _RIGHT, y(value), "#e5e5e5"),
+            _text(_LEFT - 8, y(value) + 4, f"{value:.2f}", "end"),
+        ]
+    for name, value in levels.items():
+        parts += [
+            _line(
+                _LEFT,
+                y(value),
+                _WIDTH - _RIGHT,
+                y(value),
+                "#888",
+                ' stroke-dasharray="5 4"',
+            ),
+            _text(_WIDTH - _RIGHT + 6, y(value) + 4, name, "start"),
+        ]
+    ordered = sorted(points)
+    path = " ".join(f"{x(d):.1f},{y(e.mean):.1f}" for d, e in ordered)
+    parts.append(
+        f'<polyline points="{path}" fill="none" stroke="#1f5fa8" stroke-width="2"/>'
+    )
+    for depth, e in ordered:
+        parts += [
+            _line(x(depth), y(e.low), x(depth), y(e.high), "#1f5fa8"),
+            f'<circle cx="{x(depth):.1f}" cy="{y(e.mean):.1f}" r="4" fill="#1f5fa8"/>',
+            _text(x(depth), _HEIGHT - _BOTTOM + 18, str(depth), "middle"),
+        ]
+    middle = (_LEFT + _WIDTH - _RIGHT) / 2
+    parts += [
+        _text(middle, _HEIGHT - 12, "convolutions of the mask head", "middle"),
+        f'<text transform="translate(16 {(_HEIGHT - _BOTTOM + _TOP) / 2}) rotate(-90)" '
+        f'text-anchor="middle">mean IoU, unseen categories</text>',
+        "</svg>",
+    ]
+    return "\n".join(parts) + "\n"
+
+
+def _line(
+    x1: float, y1: float, x2: float, y2: float, colour: str, more: str = ""
+) -> str:
+    return f'<line x1="{x1:.1f}" y1="{y1:.1f}" x2="{x2:.1f}" y2="{y2:.1f}" stroke="{colour}"{more}/>'
+
+
+def _text(x: float, y: float, text: str, anchor: str) -> str:
+    return f'<text x="{x:.1f}" y="{y:.1f}" text-anchor="{anchor}">{text}</text>'
