@@ -12,7 +12,6 @@ of S x S. With full-resolution masks M masks of the network's size remain, one b
 """
 
 import collections
-import contextlib
 import dataclasses
 import os
 from collections.abc import Iterator, Mapping, Sequence
@@ -26,7 +25,8 @@ import numpy as np
 from deepmac.config.schema import CenterNetConfig, PipelineConfig
 from deepmac.config.training_schema import AugmentationConfig
 from deepmac.data.augment import Frame, Picture, augment
-from deepmac.data.decode import decode_rgb
+from deepmac.data.decode import MAX_PIXELS, decode_rgb
+from deepmac.data.image_header import read_header
 from deepmac.data.input_checks import (
     check_config,
     check_records,
@@ -39,7 +39,7 @@ from deepmac.data.jitter import jitter_boxes
 from deepmac.data.mask_targets import cut_mask, rows_needed, whole_mask
 from deepmac.data.record_set import RecordSet, index_records, open_each
 from deepmac.data.records import Columns, decode_columns
-from deepmac.errors import ConfigError, DataError, OptionError
+from deepmac.errors import DataError, OptionError
 from deepmac.instances import ImageId
 from deepmac.resize import resize_image
 from deepmac.train.batch import Batch
@@ -422,13 +422,33 @@ def decode_image(columns: Columns) -> np.ndarray:
     Raises:
         DataError: no readable image, or of another size than the record says.
     """
-    image = decode_rgb(columns.encoded)
+    image = _decoded_by_opencv(columns.encoded)
+    if image is None:
+        image = decode_rgb(columns.encoded)
     if image.shape[:2] != (columns.height, columns.width):
         height, width = image.shape[:2]
         raise DataError(
             f"the image has {height} x {width} pixels, the record says {columns.height} x {columns.width}"
         )
     return image
+
+
+def _decoded_by_opencv(encoded: bytes) -> np.ndarray | None:
+    """What `decode_rgb` gives, in less time, of a whole JPEG file in colours; None of any other."""
+    try:
+        header = read_header(encoded)
+    except DataError:
+        return None
+    if header.format != "jpeg" or header.channels != 3 or not header.is_complete:
+        return None
+    if header.height * header.width > MAX_PIXELS:
+        return None
+    flags = cv2.IMREAD_COLOR | cv2.IMREAD_IGNORE_ORIENTATION
+    try:
+        image = cv2.imdecode(np.frombuffer(encoded, np.uint8), flags)
+    except cv2.error:
+        return None
+    return None if image is None else cv2.cvtColor(image, cv2.COLOR_BGR2RGB, dst=image)
 
 
 def _usable(

@@ -14,8 +14,8 @@ from deepmac.export import WITH_BOXES
 from deepmac.export.images import frame
 from deepmac.instances import BoxMasks
 from deepmac.model.decode import STRIDE
-from deepmac.resize import geometry
 from deepmac.predictors.deepmac import DeepmacPredictor
+from deepmac.resize import geometry
 
 TOLERANCE = 1e-4
 """Of every output. Both run the same kernels on batches of other sizes, whose float32 sums differ

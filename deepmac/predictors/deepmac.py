@@ -26,13 +26,13 @@ from deepmac.model.decode import boxes_in_image
 from deepmac.model.deepmac import DeepMAC, Embeddings
 from deepmac.model.folding import fold
 from deepmac.model.hourglass import HourglassSpec
-from deepmac.resize import Geometry, resize_image
 from deepmac.model.tensors import ops
 from deepmac.model.variables import named_variables
 from deepmac.paste import mean_foreground
 from deepmac.predictors.full_resolution import FullResolutionMasks
 from deepmac.predictors.inputs import check_boxes, check_image
 from deepmac.predictors.pool import MaskPool, chunks
+from deepmac.resize import Geometry, resize_image
 
 PIXELS_PER_BATCH = 4 * 512 * 512
 """Images that pass the backbone together: four of 512 x 512 share the work of reading the weights,

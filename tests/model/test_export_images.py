@@ -13,7 +13,7 @@ from deepmac.config.schema import (
     ResizeType,
 )
 from deepmac.data import decode
-from deepmac.model import preprocess
+from deepmac import resize as preprocess
 
 tf = pytest.importorskip("tensorflow")
 
