@@ -168,7 +168,7 @@ def _suits_opencv(image: np.ndarray, height: int, width: int) -> bool:
     return (
         image.shape[2] == 3
         and image.size <= _MOST_IN_OPENCV
-        and 0 < min(sides)
+        and min(sides) > 0
         and max(sides) < _LONGEST_IN_OPENCV
         and _opencv_is_exact()
     )

@@ -39,6 +39,7 @@ from deepmac.data.jitter import jitter_boxes
 from deepmac.data.mask_targets import cut_mask, rows_needed, whole_mask
 from deepmac.data.record_set import RecordSet, index_records, open_each
 from deepmac.data.records import Columns, decode_columns
+from deepmac.data.stores import Unreachable
 from deepmac.errors import DataError, OptionError
 from deepmac.instances import ImageId
 from deepmac.resize import resize_image
@@ -139,6 +140,7 @@ def training_input(
     num_threads: int | None = None,
     reference_quirks: bool | None = None,
     on_bad_record: str = "stop",
+    index_folder: str | None = None,
 ) -> TrainingInput:
     """Opens the records that a configuration names, and checks that they have what it needs.
 
@@ -153,6 +155,7 @@ def training_input(
             `num_workers`.
         reference_quirks: True: jitter moves the boxes of the targets alone.
         on_bad_record: `stop` at it, or `skip` to the next record that is good, and say so.
+        index_folder: see `index_records`; worth it for remote records of other writers.
 
     Raises:
         ConfigError, DataError: something is missing; names the field, and the set.
@@ -164,11 +167,12 @@ def training_input(
     check_config(config)
     reader = config.train_input_reader
     ids = label_ids(reader)
-    directories = open_each(paths)
-    notes = check_records(config, directories, ids)
-    records = index_records(directories).every(reader.sample_1_of_n_examples)
+    sources = open_each(paths)
+    records = index_records(sources, index_folder)
     if not len(records):
         raise DataError(f"{', '.join(paths)}: hold no records")
+    notes = check_records(config, sources, records, ids)
+    records = records.every(reader.sample_1_of_n_examples)
     maker = ElementMaker(
         records=records,
         net=config.model.center_net,
@@ -270,7 +274,7 @@ class ElementMaker:
             try:
                 element = self.make(place, number)
             except DataError as e:
-                if not self.skips_bad_records:
+                if isinstance(e, Unreachable) or not self.skips_bad_records:
                     return e
                 skipped.append(str(e))
                 number = (number + 1) % len(self.records)
@@ -489,23 +493,19 @@ def _at(values: np.ndarray, index: np.ndarray) -> np.ndarray:
 
 
 def _collect(elements: Sequence[Element | DataError]) -> InputBatch:
+    good: list[Element] = []
+    counts: collections.Counter[str] = collections.Counter()
     for element in elements:
         if isinstance(element, DataError):
             raise element
-    arrays = Batch(
-        *(
-            None if parts[0] is None else np.stack(parts)
-            for parts in zip(*(e.arrays for e in elements), strict=True)
-        )
-    )
-    counts = collections.Counter()
-    for element in elements:
+        good.append(element)
         counts.update(element.counts)
+    columns = zip(*(element.arrays for element in good), strict=True)
     return InputBatch(
-        batch=arrays,
-        image_ids=[e.image_id for e in elements],
+        batch=Batch(*(None if c[0] is None else np.stack(c) for c in columns)),
+        image_ids=[element.image_id for element in good],
         counts=dict(counts),
-        skipped=[line for e in elements for line in e.skipped],
+        skipped=[line for element in good for line in element.skipped],
     )
 
 
@@ -539,7 +539,7 @@ class _Batches:
         return images[first : last : self.num_hosts]
 
     def elements(self, index: int) -> list[Element | DataError]:
-        places = self.places(index)
+        places: Any = self.places(index)
         return [places[i] for i in range(self.batch_size // self.num_hosts)]
 
     def dataset(self, start_batch: int) -> grain.IterDataset:
