@@ -1,13 +1,15 @@
-"""Images of any size -> the network's input; masks go along. NumPy only.
+"""Images of any size -> the network's input; masks go along.
 
 Resizing is the reference's: pixel i of an axis of n pixels, made from one of m, lies at
 i * (m / n) of the source, in float32. There is no half-pixel shift and no smoothing when shrinking.
 The published weights were trained on it; a modern resize gives other pixels and other masks.
 """
 
+import functools
 from collections.abc import Sequence
 from typing import NamedTuple
 
+import cv2
 import numpy as np
 
 from deepmac.config.schema import (
@@ -19,6 +21,9 @@ from deepmac.config.schema import (
     ResizeCondition,
     ResizeType,
 )
+
+_MOST_IN_OPENCV = 1 << 24  # values of an image; a larger one is not copied as a whole
+_LONGEST_IN_OPENCV = 1 << 15  # side, in pixels
 
 
 class Geometry(NamedTuple):
@@ -140,6 +145,8 @@ def resize_bilinear(image: np.ndarray, height: int, width: int) -> np.ndarray:
     """float32 [height, width, C] from [H, W, C]: legacy bilinear, clamped at the border."""
     if image.shape[:2] == (height, width):
         return image.astype(np.float32)
+    if _suits_opencv(image, height, width):
+        return _resized_by_opencv(image, height, width)
     rows, next_rows, row_fraction = _taps(image.shape[0], height)
     cols, next_cols, col_fraction = _taps(image.shape[1], width)
     used, position = np.unique(np.concatenate([rows, next_rows]), return_inverse=True)
@@ -155,6 +162,49 @@ def resize_bilinear(image: np.ndarray, height: int, width: int) -> np.ndarray:
     )
 
 
+def _suits_opencv(image: np.ndarray, height: int, width: int) -> bool:
+    """Whether OpenCV resizes it exactly; it takes a float32 copy of the whole image to do so."""
+    sides = (*image.shape[:2], height, width)
+    return (
+        image.shape[2] == 3
+        and image.size <= _MOST_IN_OPENCV
+        and min(sides) > 0
+        and max(sides) < _LONGEST_IN_OPENCV
+        and _opencv_is_exact()
+    )
+
+
+def _resized_by_opencv(image: np.ndarray, height: int, width: int) -> np.ndarray:
+    """What `resize_bilinear` gives, up to the rounding of its sums, several times as fast."""
+    vertical, horizontal = image.shape[0] / height, image.shape[1] / width
+    return _sampled(image, (horizontal, 0, 0), (0, vertical, 0), height, width)
+
+
+def _sampled(
+    image: np.ndarray,
+    x_of: tuple[float, float, float],
+    y_of: tuple[float, float, float],
+    height: int,
+    width: int,
+) -> np.ndarray:
+    """Pixel (x, y) of the result lies at these multiples of (x, y, 1) of the image."""
+    return cv2.warpAffine(
+        np.ascontiguousarray(image, np.float32),
+        np.array([x_of, y_of]),
+        (width, height),
+        flags=cv2.INTER_LINEAR | cv2.WARP_INVERSE_MAP,
+        borderMode=cv2.BORDER_REPLICATE,
+    )
+
+
+@functools.cache
+def _opencv_is_exact() -> bool:
+    """Whether this OpenCV interpolates in float32; versions before 5 know 32 places in a pixel."""
+    ramp = np.arange(12).reshape(2, 2, 3)
+    found = _sampled(ramp, (0, 0, 1 / 3), (0, 0, 1 / 3), 1, 1)
+    return np.allclose(found, [[[3, 4, 5]]], atol=1e-5, rtol=0)
+
+
 def resize_nearest(image: np.ndarray, height: int, width: int) -> np.ndarray:
     """[height, width, C] from [H, W, C]: legacy nearest, the pixel at or before the position."""
     rows = nearest_index(image.shape[0], height)
@@ -168,11 +218,16 @@ def nearest_index(num_in: int, num_out: int) -> np.ndarray:
 
 def _taps(num_in: int, num_out: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """For each output pixel of an axis the two source pixels and how far it is past the first."""
-    scale = np.float32(num_in) / np.float32(num_out)
-    position = np.arange(num_out, dtype=np.float32) * scale
+    position = _positions(num_in, num_out)
     before = np.minimum(position.astype(np.int64), num_in - 1)
     after = np.minimum(before + 1, num_in - 1)
     return before, after, position - before.astype(np.float32)
+
+
+def _positions(num_in: int, num_out: int) -> np.ndarray:
+    """Where the pixels of an output axis lie on the input axis: float32 [num_out]."""
+    scale = np.float32(num_in) / np.float32(num_out)
+    return np.arange(num_out, dtype=np.float32) * scale
 
 
 def _blend(a: np.ndarray, b: np.ndarray, fraction: np.ndarray) -> np.ndarray:

@@ -13,6 +13,8 @@ from deepmac.config.message import FieldError, Message, OneOf, Unused, message
 from deepmac.errors import did_you_mean, one_of
 
 OldLoop = Unused("only the reference's TensorFlow 1 loop has it")
+_AnyOrder = Unused("records are read in any order, the whole set is shuffled")
+_OwnPace = Unused("deepmac has its own threads and processes for reading")
 
 
 class LossNormalize(enum.IntEnum):
@@ -498,14 +500,14 @@ class InputReaderConfig(Message):
     load_instance_masks: bool = False
     mask_type: InstanceMaskType = InstanceMaskType.NUMERICAL_MASKS
     shuffle: bool = True
-    shuffle_buffer_size: int = 2048
-    filenames_shuffle_buffer_size: int = 100
+    shuffle_buffer_size: Annotated[int, _AnyOrder] = 2048
+    filenames_shuffle_buffer_size: Annotated[int, _AnyOrder] = 100
     num_epochs: int = 0  # 0: for ever
     sample_1_of_n_examples: int = 1
-    num_readers: int = 64
-    num_parallel_batches: int = 8
-    num_prefetch_batches: int = 2
-    read_block_length: int = 32
+    num_readers: Annotated[int, _OwnPace] = 64
+    num_parallel_batches: Annotated[int, _OwnPace] = 8
+    num_prefetch_batches: Annotated[int, _OwnPace] = 2
+    read_block_length: Annotated[int, _AnyOrder] = 32
     max_number_of_boxes: int = 100  # instances kept per image, the first ones
     num_keypoints: int = 0
     load_keypoint_depth_features: bool = False
@@ -514,11 +516,17 @@ class InputReaderConfig(Message):
     load_dense_pose: bool = False
     load_track_id: bool = False
     num_additional_channels: int = 0
-    use_display_name: bool = False
-    include_source_id: bool = False
+    use_display_name: Annotated[bool, Unused("both names of a label map are known")] = (
+        False
+    )
+    include_source_id: Annotated[bool, Unused("batches always know their images")] = (
+        False
+    )
     expand_labels_hierarchy: bool = False
     input_type: InputType = InputType.TF_EXAMPLE
-    drop_remainder: bool = True
+    drop_remainder: Annotated[
+        bool, Unused("batches run on from one epoch into the next")
+    ] = True
     sample_from_datasets_weights: tuple[float, ...] = ()
     queue_capacity: Annotated[int, OldLoop] = 2000
     min_after_dequeue: Annotated[int, OldLoop] = 1000

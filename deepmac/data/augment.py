@@ -190,7 +190,7 @@ def square_crop(height: int, width: int, scale: float, y: int, x: int) -> Square
         scale: side of the square by the longer side of the image.
         y, x: centre, in pixels.
     """
-    side = int(np.float32(scale) * np.float32(max(height, width)))
+    side = max(1, int(np.float32(scale) * np.float32(max(height, width))))
     half = side // 2
     top, left = y - half, x - half
     return SquareCrop(
@@ -211,7 +211,7 @@ def draw_crop(
     scales = np.linspace(config.scale_min, config.scale_max, config.num_scales)
     scale = scales[rng.integers(config.num_scales)]
     y, x = (
-        int(rng.integers(border, size - border, endpoint=True))
+        int(rng.integers(border, max(border, size - border), endpoint=True))
         for size, border in (
             (height, crop_border(height, config.max_border)),
             (width, crop_border(width, config.max_border)),
@@ -254,7 +254,7 @@ def _seen_from(
     places: np.ndarray, origin: np.ndarray, sides: np.ndarray, side: int
 ) -> np.ndarray:
     """(y, x) float32 [..., 2] in fractions of an image, in fractions of a square cut out of it."""
-    return (places * sides - origin) / np.float32(max(side, 1))
+    return (places * sides - origin) / np.float32(side)
 
 
 # Colours: RGB [h, w, 3], 0 to 255, uint8 or float32; they return float32 in that range

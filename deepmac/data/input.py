@@ -25,7 +25,8 @@ import numpy as np
 from deepmac.config.schema import CenterNetConfig, PipelineConfig
 from deepmac.config.training_schema import AugmentationConfig
 from deepmac.data.augment import Frame, Picture, augment
-from deepmac.data.decode import decode_rgb
+from deepmac.data.decode import MAX_PIXELS, decode_rgb
+from deepmac.data.image_header import read_header
 from deepmac.data.input_checks import (
     check_config,
     check_records,
@@ -38,6 +39,7 @@ from deepmac.data.jitter import jitter_boxes
 from deepmac.data.mask_targets import cut_mask, rows_needed, whole_mask
 from deepmac.data.record_set import RecordSet, index_records, open_each
 from deepmac.data.records import Columns, decode_columns
+from deepmac.data.stores import Unreachable
 from deepmac.errors import DataError, OptionError
 from deepmac.instances import ImageId
 from deepmac.resize import resize_image
@@ -138,6 +140,7 @@ def training_input(
     num_threads: int | None = None,
     reference_quirks: bool | None = None,
     on_bad_record: str = "stop",
+    index_folder: str | None = None,
 ) -> TrainingInput:
     """Opens the records that a configuration names, and checks that they have what it needs.
 
@@ -150,8 +153,12 @@ def training_input(
         num_workers: processes that make images; 0: threads of this one.
         num_threads: in this process; default: as many as there are processors to use. Not with
             `num_workers`.
+        mask_slots: M, when it is to be less than there are slots for instances: of an image only the
+            instances whose masks train take part in the masks, so many of them at most, drawn anew
+            each time. None: all do, and the mask head works on every slot, empty or not.
         reference_quirks: True: jitter moves the boxes of the targets alone.
         on_bad_record: `stop` at it, or `skip` to the next record that is good, and say so.
+        index_folder: see `index_records`; worth it for remote records of other writers.
 
     Raises:
         ConfigError, DataError: something is missing; names the field, and the set.
@@ -159,21 +166,25 @@ def training_input(
     """
     size = config.train_config.batch_size if batch_size is None else batch_size
     _check_arguments(seed, size, host, num_hosts, num_workers, on_bad_record)
+    if mask_slots is not None:
+        _check_mask_slots(config, mask_slots)
     paths = input_paths(config)
     check_config(config)
     reader = config.train_input_reader
     ids = label_ids(reader)
-    directories = open_each(paths)
-    notes = check_records(config, directories, ids)
-    records = index_records(directories).every(reader.sample_1_of_n_examples)
+    sources = open_each(paths)
+    records = index_records(sources, index_folder)
     if not len(records):
         raise DataError(f"{', '.join(paths)}: hold no records")
+    notes = check_records(config, sources, records, ids)
+    records = records.every(reader.sample_1_of_n_examples)
     maker = ElementMaker(
         records=records,
         net=config.model.center_net,
         augmentations=config.train_config.data_augmentation_options,
         num_slots=reader.max_number_of_boxes,
         num_points=reader.num_keypoints if needs_points(config.model.center_net) else 0,
+        mask_slots=mask_slots,
         category_ids=ids,
         seed=seed,
         jitters_targets_alone=bool(reference_quirks),
@@ -222,6 +233,21 @@ def _check_arguments(
         raise OptionError(f"on_bad_record must be stop or skip, not '{on_bad_record}'")
 
 
+def _check_mask_slots(config: PipelineConfig, mask_slots: int) -> None:
+    head = config.model.center_net.deepmac_mask_estimation
+    num_slots = config.train_input_reader.max_number_of_boxes
+    if not 1 <= mask_slots <= num_slots:
+        raise OptionError(
+            f"mask_slots must be in 1..{num_slots} (train_input_reader.max_number_of_boxes), got "
+            f"{mask_slots}"
+        )
+    if head.mask_num_subsamples > 0:
+        raise OptionError(
+            "mask_slots and mask_num_subsamples both say which instances take part in the masks; "
+            "give one of them"
+        )
+
+
 class Element(NamedTuple):
     """One image of a batch: the arrays of `Batch` without their first axis, and what of `InputBatch`
     is its own.
@@ -244,6 +270,7 @@ class ElementMaker:
         net, augmentations: of the configuration.
         num_slots: N, instances of an image.
         num_points: P, keypoints of an instance; 0: none.
+        mask_slots: see `training_input`.
         category_ids: name -> id, where a label map says.
         seed: of the run.
         jitters_targets_alone: leave `roi_boxes` where they are.
@@ -255,6 +282,7 @@ class ElementMaker:
     augmentations: tuple[AugmentationConfig, ...]
     num_slots: int
     num_points: int
+    mask_slots: int | None
     category_ids: Mapping[str, int] | None
     seed: int
     jitters_targets_alone: bool
@@ -269,7 +297,7 @@ class ElementMaker:
             try:
                 element = self.make(place, number)
             except DataError as e:
-                if not self.skips_bad_records:
+                if isinstance(e, Unreachable) or not self.skips_bad_records:
                     return e
                 skipped.append(str(e))
                 number = (number + 1) % len(self.records)
@@ -326,7 +354,7 @@ class ElementMaker:
         is_filled = stored >= 0
         weights = np.where(is_filled, _at(columns.weights, stored), np.float32(0))
         classes = np.where(is_filled, _at(columns.category_ids, stored) - 1, -1)
-        taken = self._subsample(weights, sampling)
+        taken = self._in_masks(columns, stored, classes, weights, sampling)
         roi_boxes, target_boxes = self._jittered(boxes[taken], jittering)
         frame = picture.frame.resized(size)
         masks, mask_weights = self._masks(columns, stored[taken], frame, target_boxes)
@@ -360,6 +388,34 @@ class ElementMaker:
             kept=picture.kept[: self.num_slots],
             points=picture.points[: self.num_slots],
         )
+
+    def _in_masks(
+        self,
+        columns: Columns,
+        stored: np.ndarray,
+        classes: np.ndarray,
+        weights: np.ndarray,
+        rng: np.random.Generator,
+    ) -> np.ndarray:
+        """The slots [M] that take part in the masks.
+
+        Args:
+            columns: the record.
+            stored, classes, weights: [N], of the slots.
+            rng: draws, where not all do.
+        """
+        if self.mask_slots is None:
+            return self._subsample(weights, rng)
+        trains = weights > 0
+        if columns.masks is not None:
+            trains &= _at(columns.mask_weights, stored) > 0
+        if allowed := self.net.deepmac_mask_estimation.allowed_masked_classes_ids:
+            trains &= np.isin(classes + 1, allowed)
+        # The others fill what is left, from the last slot on: empty ones, if there are any.
+        order = np.concatenate(
+            [rng.permutation(np.flatnonzero(trains)), np.flatnonzero(~trains)[::-1]]
+        )
+        return np.sort(order[: self.mask_slots])
 
     def _subsample(self, weights: np.ndarray, rng: np.random.Generator) -> np.ndarray:
         """The slots [M] whose masks take part; see `mask_num_subsamples`."""
@@ -421,13 +477,33 @@ def decode_image(columns: Columns) -> np.ndarray:
     Raises:
         DataError: no readable image, or of another size than the record says.
     """
-    image = decode_rgb(columns.encoded)
+    image = _decoded_by_opencv(columns.encoded)
+    if image is None:
+        image = decode_rgb(columns.encoded)
     if image.shape[:2] != (columns.height, columns.width):
         height, width = image.shape[:2]
         raise DataError(
             f"the image has {height} x {width} pixels, the record says {columns.height} x {columns.width}"
         )
     return image
+
+
+def _decoded_by_opencv(encoded: bytes) -> np.ndarray | None:
+    """What `decode_rgb` gives, in less time, of a whole JPEG file in colours; None of any other."""
+    try:
+        header = read_header(encoded)
+    except DataError:
+        return None
+    if header.format != "jpeg" or header.channels != 3 or not header.is_complete:
+        return None
+    if header.height * header.width > MAX_PIXELS:
+        return None
+    flags = cv2.IMREAD_COLOR | cv2.IMREAD_IGNORE_ORIENTATION
+    try:
+        image = cv2.imdecode(np.frombuffer(encoded, np.uint8), flags)
+    except cv2.error:
+        return None
+    return None if image is None else cv2.cvtColor(image, cv2.COLOR_BGR2RGB, dst=image)
 
 
 def _usable(
@@ -468,23 +544,19 @@ def _at(values: np.ndarray, index: np.ndarray) -> np.ndarray:
 
 
 def _collect(elements: Sequence[Element | DataError]) -> InputBatch:
+    good: list[Element] = []
+    counts: collections.Counter[str] = collections.Counter()
     for element in elements:
         if isinstance(element, DataError):
             raise element
-    arrays = Batch(
-        *(
-            None if parts[0] is None else np.stack(parts)
-            for parts in zip(*(e.arrays for e in elements), strict=True)
-        )
-    )
-    counts = collections.Counter()
-    for element in elements:
+        good.append(element)
         counts.update(element.counts)
+    columns = zip(*(element.arrays for element in good), strict=True)
     return InputBatch(
-        batch=arrays,
-        image_ids=[e.image_id for e in elements],
+        batch=Batch(*(None if c[0] is None else np.stack(c) for c in columns)),
+        image_ids=[element.image_id for element in good],
         counts=dict(counts),
-        skipped=[line for e in elements for line in e.skipped],
+        skipped=[line for element in good for line in element.skipped],
     )
 
 
@@ -518,7 +590,7 @@ class _Batches:
         return images[first : last : self.num_hosts]
 
     def elements(self, index: int) -> list[Element | DataError]:
-        places = self.places(index)
+        places: Any = self.places(index)
         return [places[i] for i in range(self.batch_size // self.num_hosts)]
 
     def dataset(self, start_batch: int) -> grain.IterDataset:

@@ -1,6 +1,6 @@
 """Whether a set of records has what a configuration trains on, asked before training begins."""
 
-import itertools
+import contextlib
 from collections.abc import Iterator, Mapping, Sequence
 
 import numpy as np
@@ -19,9 +19,8 @@ from deepmac.config.training_schema import (
     InputType,
     InstanceMaskType,
 )
-from deepmac.data.directory import RecordDirectory
+from deepmac.data.record_set import RecordSet, SourceSet
 from deepmac.data.records import Columns, decode_columns
-from deepmac.data.tfrecord import read_frames
 from deepmac.errors import ConfigError, DataError, one_of
 from deepmac.text import one_line
 
@@ -29,8 +28,8 @@ _READER = "train_input_reader"
 _PATHS = f"{_READER}.tf_record_input_reader.input_path"
 _HEAD = "model.center_net.deepmac_mask_estimation"
 
-# Looked at of sets without a manifest: the first records with objects of the first files.
-_SHARDS, _RECORDS = 4, 16
+# Looked at: the first records of the first files.
+_FILES, _RECORDS = 4, 16
 
 
 def input_paths(config: PipelineConfig) -> tuple[str, ...]:
@@ -136,14 +135,16 @@ def label_ids(reader: InputReaderConfig) -> Mapping[str, int] | None:
 
 def check_records(
     config: PipelineConfig,
-    directories: Sequence[RecordDirectory],
+    sources: Sequence[SourceSet],
+    records: RecordSet,
     ids: Mapping[str, int] | None,
 ) -> list[str]:
     """Checks what records hold against what a configuration trains on.
 
     Args:
         config: has passed `check_config`.
-        directories: the sets of records.
+        sources: the sets of records.
+        records: what they hold.
         ids: from `label_ids`.
 
     Returns:
@@ -153,102 +154,107 @@ def check_records(
         DataError: naming the set and the field.
     """
     notes = []
-    for records in directories:
-        if records.manifest:
-            _check_categories(config, records, ids)
-            notes += _check_split(config, records)
-        _check_sample(config, records, ids)
+    for source in sources:
+        if source.manifest:
+            _check_categories(config, source, ids)
+            notes += _check_split(config, source)
+        _check_sample(config, source, records, ids)
     return notes
 
 
 def _check_categories(
-    config: PipelineConfig, records: RecordDirectory, ids: Mapping[str, int] | None
+    config: PipelineConfig, source: SourceSet, ids: Mapping[str, int] | None
 ) -> None:
     num_classes = config.model.center_net.num_classes
-    beyond = [c for c in records.categories if not 1 <= c.id <= num_classes]
+    beyond = [c for c in source.categories if not 1 <= c.id <= num_classes]
     if beyond:
         raise DataError(
-            f"{records.path}: has categories whose ids are not in 1..{num_classes} "
+            f"{source.path}: has categories whose ids are not in 1..{num_classes} "
             f"({one_of(f'{c.id} {c.name}' for c in beyond)}), the classes of model.center_net.num_classes"
         )
-    for category in records.categories if ids is not None else ():
+    if ids is None:
+        return
+    for category in source.categories:
         given = ids.get(category.name)
         if given != category.id:
             says = "has no such category" if given is None else f"calls it {given}"
             raise DataError(
-                f"{records.path}: category {category.id} is '{one_line(category.name)}', but "
+                f"{source.path}: category {category.id} is '{one_line(category.name)}', but "
                 f"{_READER}.label_map_path ({config.train_input_reader.label_map_path}) {says}; give the "
                 f"label map of this set, or none: the manifest knows the categories"
             )
 
 
-def _check_split(config: PipelineConfig, records: RecordDirectory) -> list[str]:
+def _check_split(config: PipelineConfig, source: SourceSet) -> list[str]:
     if not needs_masks(config.model.center_net):
         return []
-    if not sum(shard["masks"] for shard in records.manifest["shards"]):
+    if not sum(shard["masks"] for shard in source.manifest["shards"]):
         raise DataError(
-            f"{records.path}: holds no masks (image/object/mask), but {_HEAD}.task_loss_weight is not 0; "
+            f"{source.path}: holds no masks (image/object/mask), but {_HEAD}.task_loss_weight is not 0; "
             f"build it with masks, or set the weight to 0"
         )
-    names = {c.id: c.name for c in records.categories}
-    supervised = records.supervised_ids or frozenset()
+    names = {c.id: c.name for c in source.categories}
+    supervised = source.supervised_ids
     hidden = [i for i in names if i not in supervised]
     wanted = config.model.center_net.deepmac_mask_estimation.allowed_masked_classes_ids
     if not wanted:
         if not hidden:
             return []
         return [
-            f"{records.path}: hides the masks of {len(hidden)} of {len(names)} categories (split "
-            f"{records.split}); these train with their boxes alone"
+            f"{source.path}: hides the masks of {len(hidden)} of {len(names)} categories (split "
+            f"{source.manifest['split']}); these train with their boxes alone"
         ]
     field = f"{_HEAD}.allowed_masked_classes_ids"
     if lacking := [names[i] for i in hidden if i in wanted]:
         raise DataError(
-            f"{records.path}: was split as '{records.split}' and hides masks that {field} trains on: "
+            f"{source.path}: was split as '{source.manifest['split']}' and hides masks that {field} trains on: "
             f"{one_of(lacking)}; build the set with another split, or change the list"
         )
     if not any(i in names for i in wanted):
         raise DataError(
-            f"{records.path}: has none of the categories {one_of(wanted)}, which alone may train masks "
+            f"{source.path}: has none of the categories {one_of(wanted)}, which alone may train masks "
             f"({field}); it has {one_of(f'{i} {name}' for i, name in names.items())}"
         )
     return []
 
 
 def _check_sample(
-    config: PipelineConfig, records: RecordDirectory, ids: Mapping[str, int] | None
+    config: PipelineConfig,
+    source: SourceSet,
+    records: RecordSet,
+    ids: Mapping[str, int] | None,
 ) -> None:
     reader, net = config.train_input_reader, config.model.center_net
     num_points = reader.num_keypoints if needs_points(net) else 0
-    sample = list(_sample(records, ids, num_points))
+    sample = list(_sample(source, records, ids, num_points))
     if not sample:
         return
     if ids is None and all((c.category_ids < 0).all() for c in sample):
         raise DataError(
-            f"{records.path}: the records hold category names but no ids (image/object/class/label); give "
+            f"{source.path}: the records hold category names but no ids (image/object/class/label); give "
             f"a label map as {_READER}.label_map_path"
         )
     if needs_masks(net):
-        _check_masks(reader, records, sample)
+        _check_masks(reader, source, sample)
     if num_points and all(np.isnan(c.points).all() for c in sample):
         raise DataError(
-            f"{records.path}: the records hold no keypoints (image/object/keypoint/y and x), but "
+            f"{source.path}: the records hold no keypoints (image/object/keypoint/y and x), but "
             f"{_HEAD}.pointly_supervised_keypoint_loss_weight is not 0"
         )
-    if num_points and all(c.point_depths is None for c in sample):
+    if num_points and all(np.isnan(c.point_depths).all() for c in sample):
         raise DataError(
-            f"{records.path}: the keypoints have no depths (image/object/keypoint/z), which say whether "
+            f"{source.path}: the keypoints have no depths (image/object/keypoint/z), which say whether "
             f"they are foreground; {_READER}.load_keypoint_depth_features asks for them"
         )
 
 
 def _check_masks(
-    reader: InputReaderConfig, records: RecordDirectory, sample: Sequence[Columns]
+    reader: InputReaderConfig, source: SourceSet, sample: Sequence[Columns]
 ) -> None:
     stored = [c.masks for c in sample if c.masks is not None]
     if not stored:
         raise DataError(
-            f"{records.path}: the records hold no masks (image/object/mask), but {_HEAD}.task_loss_weight "
+            f"{source.path}: the records hold no masks (image/object/mask), but {_HEAD}.task_loss_weight "
             f"is not 0; write them with masks, or set the weight to 0"
         )
     are_png = isinstance(stored[0], list)
@@ -257,26 +263,23 @@ def _check_masks(
             ("PNG files", "PNG_MASKS") if are_png else ("numbers", "NUMERICAL_MASKS")
         )
         raise DataError(
-            f"{records.path}: the records hold masks as {found}, but {_READER}.mask_type is "
+            f"{source.path}: the records hold masks as {found}, but {_READER}.mask_type is "
             f"{reader.mask_type.name}; set it to {other}"
         )
 
 
 def _sample(
-    records: RecordDirectory, ids: Mapping[str, int] | None, num_points: int
+    source: SourceSet,
+    records: RecordSet,
+    ids: Mapping[str, int] | None,
+    num_points: int,
 ) -> Iterator[Columns]:
-    """Some records that have objects."""
-    for shard in records.shards[:_SHARDS]:
-        with shard.path.open("rb") as file:
-            frames = read_frames(file, str(shard.path))
-            for offset, data in itertools.islice(frames, _RECORDS):
-                try:
-                    columns = decode_columns(
-                        data, category_ids=ids, num_points=num_points
-                    )
-                except DataError as e:
-                    raise DataError(
-                        f"{shard.path}: record at byte {offset}: {e}"
-                    ) from None
+    """Some records that have objects. What is damaged is told when its turn comes."""
+    for file in source.files[:_FILES]:
+        for number in records.of_file(file.path)[:_RECORDS]:
+            with contextlib.suppress(DataError):
+                columns = decode_columns(
+                    records.read(number), category_ids=ids, num_points=num_points
+                )
                 if len(columns.boxes):
                     yield columns

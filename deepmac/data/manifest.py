@@ -62,8 +62,20 @@ class Kind:
                 unfinished(folder)
                 or f"{folder}: no {MANIFEST}, so this is no directory of {self.name}"
             )
+        return self.parse(path.read_bytes(), path)
+
+    def parse(self, data: bytes, path: str | os.PathLike[str]) -> dict[str, Any]:
+        """The manifest in the bytes of a file.
+
+        Args:
+            data: of the file.
+            path: of the file, for errors.
+
+        Raises:
+            DataError: it is that of something else, or damaged.
+        """
         try:
-            manifest = orjson.loads(path.read_bytes())
+            manifest = orjson.loads(data)
         except orjson.JSONDecodeError as e:
             raise DataError(f"{path}: not valid JSON: {e}") from None
         found = manifest.get("kind") if isinstance(manifest, dict) else None
@@ -148,8 +160,11 @@ def is_file_name(name: str) -> bool:
 
 def unfinished(folder: str) -> str | None:
     """Says of a directory without a manifest that its job has not finished, if that is so."""
-    if not os.path.isfile(Path(folder) / JOB):
-        return None
+    return unfinished_text(folder) if os.path.isfile(Path(folder) / JOB) else None
+
+
+def unfinished_text(folder: str) -> str:
+    """Says that the job of a directory has not finished."""
     return (
         f"{folder}: no {MANIFEST}, so the job that writes this directory has not finished; the "
         f"same command goes on from where it was"

@@ -116,7 +116,7 @@ def _unfiltered_pixels(data: bytes, num_rows: int | None) -> np.ndarray | None:
         # What lies below is not even inflated.
         stream = isal_zlib.decompressobj()
         rows = stream.decompress(b"".join(_image_data(data)), size) if size else b""
-    except isal_zlib.error:
+    except isal_zlib.IsalError:  # pyright: ignore[reportGeneralTypeIssues]  (its stubs)
         return None
     if len(rows) != size:
         return None

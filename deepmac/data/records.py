@@ -167,7 +167,7 @@ class Columns:
         masks: n image files (hidden masks among them), or uint8 [n, H, W] of 0 and 1 where the record holds
             them as numbers; None where none are stored.
         points: float32 [n, P, 2], (y, x) in fractions of the image, NaN where there is none.
-        point_depths: float32 [n, P], above 0 for foreground; None where none are stored.
+        point_depths: float32 [n, P], above 0 for foreground; NaN where none is stored.
     """
 
     image_id: ImageId
@@ -181,7 +181,7 @@ class Columns:
     mask_weights: np.ndarray
     masks: list[bytes] | np.ndarray | None
     points: np.ndarray
-    point_depths: np.ndarray | None
+    point_depths: np.ndarray
 
     def mask(self, index: int, num_rows: int) -> np.ndarray:
         """The mask of one object, uint8 [num_rows or more, W], foreground above 0.
@@ -279,11 +279,11 @@ def _encoded_masks(
 
 def _points(
     features: "_Features", num: int, num_points: int
-) -> tuple[np.ndarray, np.ndarray | None]:
+) -> tuple[np.ndarray, np.ndarray]:
     """`points` and `point_depths` of `Columns`."""
     shape = (num, num_points)
     if not num_points:
-        return np.zeros((*shape, 2), np.float32), None
+        return np.zeros((*shape, 2), np.float32), np.zeros(shape, np.float32)
 
     def column(key: str, default: float) -> np.ndarray:
         values = _numbers(features, key) or [default] * (num * num_points)
@@ -295,8 +295,7 @@ def _points(
 
     points = np.stack([column(_POINT_Y, np.nan), column(_POINT_X, np.nan)], axis=-1)
     points[column(_POINT_VISIBILITY, 1) == 0] = np.nan
-    has_depths = len(features.get(_POINT_DEPTH, ())) > 0
-    return points, column(_POINT_DEPTH, np.nan) if has_depths else None
+    return points, column(_POINT_DEPTH, np.nan)
 
 
 def stored_categories(data: bytes) -> set[tuple[int | None, str]]:

@@ -55,6 +55,7 @@ class RunOptions:
         evaluate_every_nth: evaluate one image in so many.
         skip_non_finite: see `Plan`.
         num_workers: processes that make batches; 0: threads of this one.
+        mask_slots: see `deepmac.data.input.training_input`.
         skip_bad_records: go on without records that cannot be used, and count them; else stop.
         record_summaries: write for TensorBoard.
         reference_quirks: do everything as the reference does, also what it does wrongly.
@@ -73,6 +74,7 @@ class RunOptions:
     evaluate_every_nth: int = 1
     skip_non_finite: bool = False
     num_workers: int = 0
+    mask_slots: int | None = None
     skip_bad_records: bool = False
     record_summaries: bool = True
     reference_quirks: bool | None = None
@@ -100,6 +102,7 @@ def train(config: PipelineConfig, options: RunOptions) -> bool:
             host=devices.host,
             num_hosts=devices.num_hosts,
             num_workers=options.num_workers,
+            mask_slots=options.mask_slots,
             reference_quirks=options.reference_quirks,
             on_bad_record="skip" if options.skip_bad_records else "stop",
         )
@@ -111,6 +114,7 @@ def train(config: PipelineConfig, options: RunOptions) -> bool:
             backend=keras.config.backend(),
             accumulation_steps=options.accumulation_steps,
             normaliser_groups=groups,
+            mask_slots=options.mask_slots,
             reference_quirks=bool(options.reference_quirks),
             num_images=source.num_images,
         )

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from deepmac import resize as preprocess
 from deepmac.config.schema import (
     FixedShapeResizerConfig,
     ImageResizerConfig,
@@ -13,7 +14,6 @@ from deepmac.config.schema import (
     ResizeType,
 )
 from deepmac.data import decode
-from deepmac.model import preprocess
 
 tf = pytest.importorskip("tensorflow")
 
