@@ -138,6 +138,7 @@ def training_input(
     num_hosts: int = 1,
     num_workers: int = 0,
     num_threads: int | None = None,
+    mask_slots: int | None = None,
     reference_quirks: bool | None = None,
     on_bad_record: str = "stop",
     index_folder: str | None = None,
