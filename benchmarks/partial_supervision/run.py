@@ -38,6 +38,8 @@ def train(
     command = [sys.executable, "-m", "deepmac", "train"]
     command += ["--pipeline_config_path", str(config), "--model_dir", str(folder)]
     command += ["--num_train_steps", str(num_steps), "--seed", str(run.seed)]
+    command += ["--mask_slots", str(runs.MASK_SLOTS), "--evaluate_every_n", "0"]
+    command += ["--checkpoint_every_n", "250", "--checkpoint_max_to_keep", "1"]
     try:
         done = subprocess.run(command, env=os.environ | _few_threads(threads))
     finally:

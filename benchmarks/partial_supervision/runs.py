@@ -10,25 +10,28 @@ from deepmac.config.printing import lines_of
 from deepmac.errors import OptionError, did_you_mean
 
 BASE = Path(__file__).parent / "base.config"
-STEPS = 0
-"""Of every run; to be set, and committed, before the first. PROTOCOL.md, section 2."""
+STEPS = 1500
+"""Of every run. PROTOCOL.md, section 2."""
 
-PILOT_STEPS = 0
-"""Of the runs that choose the learning rates; set with `STEPS`."""
+PILOT_STEPS = 375
+"""Of the runs that choose the learning rates."""
+
+MASK_SLOTS = 8
+"""Instances of an image whose masks train; see `deepmac train --mask_slots`."""
 
 WIDTHS = {
     "fully_connected": 8,
-    "resnet4": 32,
-    "hourglass10": 32,
-    "hourglass20": 32,
-    "hourglass52": 16,
+    "resnet4": 16,
+    "hourglass10": 16,
+    "hourglass20": 16,
+    "hourglass52": 8,
 }
 """Mask head to its `num_init_channels`."""
 
 DEPTHS = {"resnet4": 4, "hourglass10": 10, "hourglass20": 20, "hourglass52": 52}
 """Of the convolutional heads: x of the chart."""
 
-PILOT_RATES = (3e-4, 1e-3, 3e-3)
+PILOT_RATES = (1e-3, 3e-3)
 PILOT_HEADS = ("fully_connected", "resnet4", "hourglass20")
 RATES = dict.fromkeys(WIDTHS, 1e-3)
 """Mask head to its learning rate; set from the pilots, before the runs."""
