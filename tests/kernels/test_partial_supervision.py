@@ -94,7 +94,9 @@ def test_the_design_effect_is_the_size_of_uniform_clusters(load):
 @pytest.fixture(scope="module")
 def sprite_categories():
     """Made-up sprites: categories of very different sizes, as the real ones are."""
-    sizes = {f"category {i}": size for i, size in enumerate([31, 13, 12, 11, 9, 7, 5, 3, 3])}
+    sizes = {
+        f"category {i}": size for i, size in enumerate([31, 13, 12, 11, 9, 7, 5, 3, 3])
+    }
     return {f"{name}/{i}": name for name, size in sizes.items() for i in range(size)}
 
 
@@ -352,9 +354,7 @@ def test_the_protocol_lists_each_run_once_with_a_configuration_of_its_own(load):
     found = runs.all_runs()
     assert all(run.name == name for name, run in found.items())
     assert len(found) == 9 + 10 * 3 + 1
-    texts = {
-        (run.head, run.rate): runs.config_text(run, 100) for run in found.values()
-    }
+    texts = {(run.head, run.rate): runs.config_text(run, 100) for run in found.values()}
     assert len(set(texts.values())) == len(texts)
 
 
