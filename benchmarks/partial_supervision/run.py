@@ -11,6 +11,7 @@ import argparse
 import json
 import os
 import resource
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -39,13 +40,16 @@ def train(
     command += ["--pipeline_config_path", str(config), "--model_dir", str(folder)]
     command += ["--num_train_steps", str(num_steps), "--seed", str(run.seed)]
     command += ["--mask_slots", str(runs.MASK_SLOTS), "--evaluate_every_n", "0"]
-    command += ["--checkpoint_every_n", "250", "--checkpoint_max_to_keep", "1"]
+    command += ["--checkpoint_every_n", "100", "--checkpoint_max_to_keep", "2"]
     try:
-        done = subprocess.run(command, env=os.environ | _few_threads(threads))
+        status = process.wait()
     finally:
+        process.wait()
         _add_cost(folder)
-    if done.returncode:
-        raise OptionError(f"{' '.join(command)}: ended with status {done.returncode}")
+    if status:
+        raise OptionError(
+            f"{run.name}: training ended with status {status}; the same command goes on"
+        )
 
 
 def test(run: runs.Run, root: Path, folder: Path) -> list[dict[str, Any]]:

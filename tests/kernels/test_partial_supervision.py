@@ -353,7 +353,7 @@ def test_the_protocol_lists_each_run_once_with_a_configuration_of_its_own(load):
     runs = load("runs")
     found = runs.all_runs()
     assert all(run.name == name for name, run in found.items())
-    assert len(found) == 9 + 10 * 3 + 1
+    assert len(found) == 6 + 10 * 3 + 1
     texts = {(run.head, run.rate): runs.config_text(run, 100) for run in found.values()}
     assert len(set(texts.values())) == len(texts)
 
