@@ -41,6 +41,9 @@ def train(
     command += ["--num_train_steps", str(num_steps), "--seed", str(run.seed)]
     command += ["--mask_slots", str(runs.MASK_SLOTS), "--evaluate_every_n", "0"]
     command += ["--checkpoint_every_n", "100", "--checkpoint_max_to_keep", "2"]
+    process = subprocess.Popen(command, env=os.environ | _few_threads(threads))
+    # Training saves what it has before it stops; it has to be told, and waited for
+    signal.signal(signal.SIGTERM, lambda *_: process.terminate())
     try:
         status = process.wait()
     finally:
