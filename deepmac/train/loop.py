@@ -102,9 +102,10 @@ class Loop:
                     self._get_ready(parts)
                 phase = self.progress.phase("first step")
                 with phase if is_first else contextlib.nullcontext():
-                    behind.append(self._step(parts, image_ids))
+                    done = self._step(parts, image_ids)
                     if is_first:
-                        self._look_at(behind.popleft())
+                        done.wait()
+                behind.append(done)
                 is_first = False
                 while len(behind) > _BEHIND:
                     self._look_at(behind.popleft())
@@ -146,7 +147,7 @@ class Loop:
 
     def _look_at(self, done: "_Done") -> None:
         """Waits for a step, and deals with what it says."""
-        values = {name: float(value) for name, value in done.metrics.items()}
+        values = done.wait()
         bad = [n for n in (TOTAL, GRADIENT_NORM) if not math.isfinite(values[n])]
         if bad:
             self._not_finite(done, values)
@@ -208,6 +209,10 @@ class _Done:
     image_ids: Sequence[Any]
     rate: float
     metrics: Mapping[str, Any]
+
+    def wait(self) -> dict[str, float]:
+        """Losses and gradient norm, once they are there."""
+        return {name: float(value) for name, value in self.metrics.items()}
 
 
 @contextlib.contextmanager

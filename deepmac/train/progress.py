@@ -40,15 +40,16 @@ class Progress:
 
     @contextlib.contextmanager
     def phase(self, name: str) -> Iterator[None]:
-        """A phase that takes a while: said when it begins, every ten seconds, and when it ends."""
+        """A phase that may take a while: said after a second, every ten, and when it has ended."""
         begin = time.monotonic()
         done = threading.Event()
 
         def beat() -> None:
+            if not done.wait(1.0):
+                self.say(f"{name} ...")
             while not done.wait(_BEAT):
                 self.say(f"{name}: {time.monotonic() - begin:.0f} s so far")
 
-        self.say(f"{name} ...")
         thread = threading.Thread(target=beat, daemon=True)
         thread.start()
         try:

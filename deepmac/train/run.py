@@ -15,9 +15,9 @@ from deepmac.checkpoint.load import Weights, load_backbone, load_weights, open_w
 from deepmac.config.notes import PLACEHOLDER
 from deepmac.config.schema import PipelineConfig
 from deepmac.config.training_schema import CheckpointVersion
+from deepmac.data.directory import open_records
 from deepmac.data.foreign import with_categories
 from deepmac.data.input import TrainingInput, training_input
-from deepmac.data.record_set import open_each
 from deepmac.errors import ConfigError, OptionError
 from deepmac.model.deepmac import DeepMAC
 from deepmac.train.checkpoints import (
@@ -209,17 +209,16 @@ def _validation(config: PipelineConfig, options: RunOptions) -> Validation | Non
         return None
     sets = []
     for reader in config.eval_input_reader:
-        records = reader.tf_record_input_reader
-        paths = (
-            [p for p in records.input_path if PLACEHOLDER not in p] if records else ()
-        )
+        source = reader.tf_record_input_reader
+        paths = [p for p in source.input_path if PLACEHOLDER not in p] if source else []
         label_map = reader.label_map_path
         if not label_map or PLACEHOLDER in label_map:
             label_map = None
-        for directory in open_each(paths):
-            if not directory.manifest:
-                directory = with_categories(directory, label_map)
-            sets.append(directory)
+        for path in paths:
+            records = open_records(path)
+            if not records.manifest:
+                records = with_categories(records, label_map)
+            sets.append(records)
     if not sets:
         return None
     mask_head = config.model.center_net.deepmac_mask_estimation

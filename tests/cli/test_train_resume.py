@@ -1,0 +1,86 @@
+"""`deepmac train`, killed and told to stop at any moment, in processes of its own."""
+
+import os
+import random
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+import small_training
+
+NUM_STEPS = 8
+
+
+@pytest.fixture(scope="module")
+def overrides(tmp_path_factory) -> list[str]:
+    return small_training.write_records(tmp_path_factory.mktemp("records"))
+
+
+def start(
+    overrides: list[str], model_dir: Path, *more: str, backend: str = "tensorflow"
+):
+    command = [sys.executable, "-m", "deepmac", "train", "--model_dir", str(model_dir)]
+    command += ["--pipeline_config_path", small_training.CONFIG]
+    for override in overrides:
+        command += ["--set", override]
+    command += ["--num_train_steps", str(NUM_STEPS), "--evaluate_every_n", "0", *more]
+    environment = os.environ | {"KERAS_BACKEND": backend}
+    return subprocess.Popen(command, env=environment, stderr=subprocess.PIPE, text=True)
+
+
+def run(*args, **kwargs) -> str:
+    process = start(*args, **kwargs)
+    _, said = process.communicate()
+    assert process.returncode == 0, said
+    return said
+
+
+def stop_after(process, model_dir: Path, step: int, how: signal.Signals) -> None:
+    """Sends a signal once the checkpoint of a step is there."""
+    while not (model_dir / f"step-{step:08d}").exists():
+        assert process.poll() is None, process.stderr.read()
+        time.sleep(0.01)
+    process.send_signal(how)
+    process.communicate()
+
+
+def final_state(model_dir: Path) -> dict[str, np.ndarray]:
+    with np.load(model_dir / f"step-{NUM_STEPS:08d}" / "state.npz") as stored:
+        return dict(stored)
+
+
+def assert_same(one: Path, other: Path) -> None:
+    state, expected = final_state(one), final_state(other)
+    assert state.keys() == expected.keys()
+    for name, value in expected.items():
+        np.testing.assert_array_equal(state[name], value, err_msg=name)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("backend", ["tensorflow", "jax"])
+def test_a_run_killed_at_random_steps_ends_with_the_same_weights(
+    overrides, tmp_path, backend
+):
+    run(overrides, tmp_path / "whole", backend=backend)
+    steps = sorted(random.Random(0).sample(range(1, NUM_STEPS), 5))
+    for step in steps:
+        every = ("--checkpoint_every_n", "1")
+        process = start(overrides, tmp_path / "killed", *every, backend=backend)
+        stop_after(process, tmp_path / "killed", step, signal.SIGKILL)
+    said = run(overrides, tmp_path / "killed", backend=backend)
+    assert "going on after step" in said
+    assert_same(tmp_path / "killed", tmp_path / "whole")
+
+
+@pytest.mark.slow
+def test_a_run_told_to_stop_saves_what_it_has_and_goes_on(overrides, tmp_path):
+    run(overrides, tmp_path / "whole")
+    process = start(overrides, tmp_path / "stopped")
+    stop_after(process, tmp_path / "stopped", 0, signal.SIGTERM)
+    assert process.returncode == 143
+    run(overrides, tmp_path / "stopped")
+    assert_same(tmp_path / "stopped", tmp_path / "whole")
