@@ -28,12 +28,17 @@ def as_run(
 
 
 def input_gradients(
-    function: Callable[..., Outputs], *inputs: np.ndarray
+    function: Callable[..., Any],
+    *inputs: np.ndarray,
+    of: Callable[[Any], Any] | None = None,
 ) -> list[np.ndarray]:
-    """The gradient for each of the inputs of a function, of the sum of the sines of its outputs."""
+    """The gradient for each of the inputs of a function: of its outputs' `sum_of_sines`.
+
+    Or of what `of` makes of them.
+    """
 
     def total(*tensors):
-        return sum_of_sines(function(*tensors))
+        return (of or sum_of_sines)(function(*tensors))
 
     if keras.config.backend() == "jax":
         import jax

@@ -9,6 +9,7 @@ from benchmarks.parity_parts import (
     compare_mask_head,
     compare_preprocess,
 )
+from benchmarks.parity_training import compare_targets
 from benchmarks.parity_whole import WHOLE_MODELS, compare_whole_model
 from benchmarks.recordings import Difference
 from deepmac.config.schema import MASK_NETWORK_STAGES
@@ -22,6 +23,7 @@ def compare(folder: Path, case: str) -> list[Difference]:
 
 _COMPARE: dict[str, Callable[[Path, str], list[Difference]]] = {
     "preprocess": compare_preprocess,
+    "targets": compare_targets,
     "cores": compare_cores,
     "backbones": compare_backbone,
     "mask": compare_mask_head,
@@ -30,9 +32,16 @@ _COMPARE: dict[str, Callable[[Path, str], list[Difference]]] = {
 
 
 def case_names(folder: Path) -> list[str]:
-    """The cases in a folder that are about the forward pass of networks we have."""
+    """The cases in a folder that are about the networks we have, in order."""
     kinds = [*MASK_NETWORK_STAGES, "cond_inst1", "cond_inst2", "cond_inst3"]
     heads = [f"mask_heads/{kind}" for kind in kinds]
     backbones = [f"backbones/{path.name}" for path in folder.glob("backbones/*/")]
-    known = ["preprocess", "cores", *sorted(backbones), *heads, *WHOLE_MODELS]
+    known = [
+        "preprocess",
+        "targets",
+        "cores",
+        *sorted(backbones),
+        *heads,
+        *WHOLE_MODELS,
+    ]
     return [case for case in known if (folder / case / "outputs.npz").exists()]

@@ -15,6 +15,7 @@ from benchmarks.backends import (
     sum_of_sines,
     train_once,
 )
+from benchmarks.parity_training import compare_losses
 from benchmarks.recordings import Difference, Recording
 from deepmac.checkpoint.load import open_weights
 from deepmac.checkpoint.names import reference_name
@@ -50,7 +51,7 @@ def compare_preprocess(folder: Path, case: str) -> list[Difference]:
 
 
 def compare_cores(folder: Path, case: str) -> list[Difference]:
-    """Cropping, decoding and pasting on their own."""
+    """Cropping, decoding, pasting and losses on their own."""
     recording = Recording(folder, case)
     given, close = recording.inputs, {"atol": 1e-5, "rtol": 1e-5}
     if "crop/image" in given:
@@ -81,11 +82,8 @@ def compare_cores(folder: Path, case: str) -> list[Difference]:
                 for m, b in zip(masks, boxes, strict=True)
             ]
             recording.compare(f"paste/uint8_nearest_{name}", pasted, "pasting")
-    return recording.finish(
-        # training, and what only training uses
-        "(color|boxcons|maskloss|selfsup|points|transform|loss|jitter|schedule)/",
-        "masks/(fill|no_class|resize|filter)",
-    )
+    compare_losses(recording)
+    return recording.finish("jitter/", "schedule/lr")  # not of the network
 
 
 def _compare_crops(recording: Recording, image: np.ndarray, boxes: np.ndarray) -> None:

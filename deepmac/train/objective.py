@@ -79,9 +79,22 @@ def compute_losses(
         ConfigError: see `check_trainable`.
         DataError: a loss of points, and a batch without any.
     """
-    config, params = model.config, model.config.deepmac_mask_estimation
-    check_trainable(config, reference_quirks=model.reference_quirks)
+    check_trainable(model.config, reference_quirks=model.reference_quirks)
     outputs = model(batch.images, batch.roi_boxes, training=training)
+    return losses_of(model, outputs, batch, normalisers, step, training=training)
+
+
+def losses_of(
+    model: DeepMAC,
+    outputs: list[Output],
+    batch: Batch,
+    normalisers: Normalisers,
+    step: Tensor,
+    *,
+    training: bool = True,
+) -> dict[str, Tensor]:
+    """The second half of `compute_losses`: of what the network said of the batch."""
+    config, params = model.config, model.config.deepmac_mask_estimation
     losses = detection_losses(config, outputs, batch, normalisers.detection)
     weights = _weights(params)
     of_instances = instance_losses(model, batch, outputs, step, training=training)
