@@ -6,8 +6,9 @@ from collections.abc import Mapping, Sequence
 from benchmarks.partial_supervision.statistics import Estimate
 
 _WIDTH, _HEIGHT = 560, 340
-_LEFT, _RIGHT, _TOP, _BOTTOM = 64, 96, 24, 52
+_LEFT, _RIGHT, _TOP, _BOTTOM = 64, 116, 24, 52
 _STEP = 0.05
+_LINE = 15  # of text, in pixels
 
 
 def draw(points: Sequence[tuple[int, Estimate]], levels: Mapping[str, float]) -> str:
@@ -41,17 +42,12 @@ def draw(points: Sequence[tuple[int, Estimate]], levels: Mapping[str, float]) ->
             _line(_LEFT, y(value), _WIDTH - _RIGHT, y(value), "#e5e5e5"),
             _text(_LEFT - 8, y(value) + 4, f"{value:.2f}", "end"),
         ]
-    for name, value in levels.items():
+    heights = _apart([y(value) for value in levels.values()])
+    for (name, value), height in zip(levels.items(), heights, strict=True):
+        dashes = ' stroke-dasharray="5 4"'
         parts += [
-            _line(
-                _LEFT,
-                y(value),
-                _WIDTH - _RIGHT,
-                y(value),
-                "#888",
-                ' stroke-dasharray="5 4"',
-            ),
-            _text(_WIDTH - _RIGHT + 6, y(value) + 4, name, "start"),
+            _line(_LEFT, y(value), _WIDTH - _RIGHT, y(value), "#888", dashes),
+            _text(_WIDTH - _RIGHT + 6, height + 4, name, "start"),
         ]
     ordered = sorted(points)
     path = " ".join(f"{x(d):.1f},{y(e.mean):.1f}" for d, e in ordered)
@@ -72,6 +68,14 @@ def draw(points: Sequence[tuple[int, Estimate]], levels: Mapping[str, float]) ->
         "</svg>",
     ]
     return "\n".join(parts) + "\n"
+
+
+def _apart(heights: Sequence[float]) -> list[float]:
+    """Heights of labels, moved down where they would cover each other."""
+    moved, last = [0.0] * len(heights), -math.inf
+    for i in sorted(range(len(heights)), key=lambda i: heights[i]):
+        moved[i] = last = max(heights[i], last + _LINE)
+    return moved
 
 
 def _line(
