@@ -314,7 +314,7 @@ def page(
         pooled = pool(members, instances, "stamps", "unseen")
         if pooled:
             levels[label] = float(pooled.iou.mean())
-    text += "\n\n### Depth\n\nMasks of the seen stamps, tested on the unseen ones:\n\n"
+    text += "\n\n### Depth\n\nMasks of the seen stamps, tested on the unseen ones (hollow: on fewer seeds):\n\n"
     text += f"![Mean IoU against the number of convolutions]({CHART})"
     return text, chart.draw(points, levels)
 

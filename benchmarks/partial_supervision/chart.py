@@ -15,7 +15,8 @@ def draw(points: Sequence[tuple[int, Estimate]], levels: Mapping[str, float]) ->
     """An SVG document.
 
     Args:
-        points: depth in convolutions, and mean IoU with its interval; at least one.
+        points: depth in convolutions, and mean IoU with its interval; at least one. Those of
+            fewer instances than others are drawn hollow.
         levels: mean IoU of what has learned nothing, by name: dashed lines.
     """
     values = [v for _, e in points for v in (e.low, e.high)] + list(levels.values())
@@ -54,10 +55,12 @@ def draw(points: Sequence[tuple[int, Estimate]], levels: Mapping[str, float]) ->
     parts.append(
         f'<polyline points="{path}" fill="none" stroke="#1f5fa8" stroke-width="2"/>'
     )
+    most = max(e.num_instances for _, e in points)
     for depth, e in ordered:
+        fill = "#1f5fa8" if e.num_instances == most else "white"
         parts += [
             _line(x(depth), y(e.low), x(depth), y(e.high), "#1f5fa8"),
-            f'<circle cx="{x(depth):.1f}" cy="{y(e.mean):.1f}" r="4" fill="#1f5fa8"/>',
+            f'<circle cx="{x(depth):.1f}" cy="{y(e.mean):.1f}" r="4" stroke="#1f5fa8" fill="{fill}"/>',
             _text(x(depth), _HEIGHT - _BOTTOM + 18, str(depth), "middle"),
         ]
     middle = (_LEFT + _WIDTH - _RIGHT) / 2
