@@ -172,7 +172,7 @@ def tables(
 ) -> str:
     """All tables as Markdown."""
     groups = _grouped(results)
-    parts = [_test_sets(instances)]
+    parts = [_test_sets(instances), *_design_effects(groups, instances)]
     for set_name in SETS:
         rows = [
             _row(name, members, instances, set_name)
@@ -238,6 +238,25 @@ def _test_sets(instances: Mapping[tuple[str, int], Instances]) -> str:
     head = "| test set | instances | seen | unseen |"
     note = "Instances, and the sprites (stamps) or pictures (shapes) they belong to:"
     return f"{note}\n\n{_table(head, '|---|---:|---:|---:|', rows)}"
+
+
+def _design_effects(
+    groups: Mapping[str, Sequence[Result]],
+    instances: Mapping[tuple[str, int], Instances],
+) -> list[str]:
+    """A sentence on how much instances of a cluster are alike, where GrabCut has been tested."""
+    effects = []
+    for set_name in SETS:
+        pooled = pool(groups.get("grabcut", []), instances, set_name, "unseen")
+        if pooled:
+            effect = statistics.design_effect(pooled.iou, pooled.clusters)
+            effects.append(f"{effect:.1f} on {set_name}")
+    if not effects:
+        return []
+    return [
+        f"Design effect of drawing whole sprites or pictures, for the IoU of GrabCut on unseen "
+        f"categories: {', '.join(effects)}."
+    ]
 
 
 def _row(
