@@ -19,7 +19,9 @@ class Estimate(NamedTuple):
     num_clusters: int
 
 
-def estimate(values: np.ndarray, clusters: Sequence, *, seed: int = 0) -> Estimate:
+def estimate(
+    values: np.ndarray, clusters: Sequence, *, seed: int = 0, draws: int = DRAWS
+) -> Estimate:
     """The mean over instances, with the uncertainty of which clusters happened to be there.
 
     Clusters are drawn whole and with replacement, as many as there are. The instances of a
@@ -29,14 +31,15 @@ def estimate(values: np.ndarray, clusters: Sequence, *, seed: int = 0) -> Estima
         values: float [N], N > 0.
         clusters: what each instance belongs to, N hashable values.
         seed: of the draws.
+        draws: of as many clusters as there are.
     """
     values = np.asarray(values, np.float64)
     _, index = np.unique(np.asarray(clusters), return_inverse=True)
     sums = np.bincount(index, values)
     counts = np.bincount(index)
     rng = np.random.default_rng(seed)
-    draws = rng.multinomial(len(sums), np.full(len(sums), 1 / len(sums)), size=DRAWS)
-    means = (draws @ sums) / (draws @ counts)
+    times = rng.multinomial(len(sums), np.full(len(sums), 1 / len(sums)), size=draws)
+    means = (times @ sums) / (times @ counts)
     low, high = np.percentile(means, (50 - LEVEL / 2, 50 + LEVEL / 2))
     return Estimate(
         float(values.mean()), float(low), float(high), len(values), len(sums)

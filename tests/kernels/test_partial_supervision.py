@@ -36,9 +36,9 @@ def test_an_estimate_is_the_mean_and_holds_it(load):
 
 
 def test_independent_instances_give_the_interval_of_the_textbook(load):
-    values = np.random.default_rng(1).normal(size=2000)
-    found = load("statistics").estimate(values, np.arange(2000))
-    half = 1.96 * values.std(ddof=1) / np.sqrt(2000)
+    values = np.random.default_rng(1).normal(size=400)
+    found = load("statistics").estimate(values, np.arange(400))
+    half = 1.96 * values.std(ddof=1) / np.sqrt(400)
     # 5000 draws know a percentile to some 3 % of the half width
     assert found.high - found.mean == pytest.approx(half, rel=0.08)
     assert found.mean - found.low == pytest.approx(half, rel=0.08)
@@ -58,7 +58,7 @@ def test_a_bootstrap_interval_covers_the_truth_as_often_as_it_says(load):
     for _ in range(200):
         clusters = np.repeat(np.arange(40), rng.integers(5, 16, 40))
         values = rng.normal(size=40)[clusters] + rng.normal(size=len(clusters))
-        found = statistics.estimate(values, clusters)
+        found = statistics.estimate(values, clusters, draws=400)
         hits += found.low <= 0 <= found.high
     # Binomial (200, 0.95) has a standard deviation of 3; percentile intervals are a little narrow
     assert 178 <= hits <= 198
