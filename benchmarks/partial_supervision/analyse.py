@@ -25,6 +25,14 @@ BEGIN, END = "<!-- results: begin -->", "<!-- results: end -->"
 SETS = ("stamps", "shapes")
 BASELINES = ("box", "ellipse", "grabcut")
 BEST = "hourglass20"
+CHART = "depth.svg"
+LEVELS = {
+    "ellipse": "ellipse",
+    "GrabCut": "grabcut",
+    "fully connected": "stamps-seen-fully_connected",
+    "all masks (20)": f"stamps-all-{BEST}",
+}
+"""Dashed lines of the chart: label to group of results."""
 
 PAIRS = (
     (f"stamps-seen-{BEST}", "grabcut"),
@@ -164,7 +172,7 @@ def tables(
 ) -> str:
     """All tables as Markdown."""
     groups = _grouped(results)
-    parts = [_test_sets(instances)]
+    parts = [_test_sets(instances), *_design_effects(groups, instances)]
     for set_name in SETS:
         rows = [
             _row(name, members, instances, set_name)
@@ -232,6 +240,25 @@ def _test_sets(instances: Mapping[tuple[str, int], Instances]) -> str:
     return f"{note}\n\n{_table(head, '|---|---:|---:|---:|', rows)}"
 
 
+def _design_effects(
+    groups: Mapping[str, Sequence[Result]],
+    instances: Mapping[tuple[str, int], Instances],
+) -> list[str]:
+    """A sentence on how much instances of a cluster are alike, where GrabCut has been tested."""
+    effects = []
+    for set_name in SETS:
+        pooled = pool(groups.get("grabcut", []), instances, set_name, "unseen")
+        if pooled:
+            effect = statistics.design_effect(pooled.iou, pooled.clusters)
+            effects.append(f"{effect:.1f} on {set_name}")
+    if not effects:
+        return []
+    return [
+        f"Design effect of drawing whole sprites or pictures, for the IoU of GrabCut on unseen "
+        f"categories: {', '.join(effects)}."
+    ]
+
+
 def _row(
     name: str,
     members: Sequence[Result],
@@ -292,32 +319,53 @@ def _table(head: str, rule: str, rows: Sequence[str]) -> str:
     return "\n".join([head, rule, *rows])
 
 
+def page(
+    results: Sequence[Result], instances: Mapping[tuple[str, int], Instances]
+) -> tuple[str, str | None]:
+    """What README.md says of the results, and the chart that it shows, if there is one."""
+    text = tables(results, instances)
+    points = depth_points(results, instances, "stamps")
+    if not points:
+        return text, None
+    levels = {}
+    for label, name in LEVELS.items():
+        members = [r for r in results if r.group == name]
+        pooled = pool(members, instances, "stamps", "unseen")
+        if pooled:
+            levels[label] = float(pooled.iou.mean())
+    text += "\n\n### Depth\n\nMasks of the seen stamps, tested on the unseen ones (hollow: on fewer seeds):\n\n"
+    text += f"![Mean IoU against the number of convolutions]({CHART})"
+    return text, chart.draw(points, levels)
+
+
+def write_page(folder: Path, text: str, drawing: str | None) -> None:
+    """Replaces what is between the marks of README.md.
+
+    Raises:
+        DataError: there is no such file, or it has no marks.
+    """
+    readme = folder / "README.md"
+    if not readme.is_file():
+        raise DataError(f"{readme}: no such file, to write the results into")
+    before, found, rest = readme.read_text().partition(BEGIN)
+    if not found or END not in rest:
+        raise DataError(f"{readme}: lacks the marks {BEGIN} and {END}")
+    after = rest.partition(END)[2]
+    readme.write_text(f"{before}{BEGIN}\n\n{text}\n\n{END}{after}")
+    if drawing:
+        (folder / CHART).write_text(drawing)
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--results", type=Path, default=RESULTS, metavar="DIR")
     parser.add_argument("--out", type=Path, default=HERE, metavar="DIR")
     options = parser.parse_args()
     try:
-        results, instances = read_results(options.results)
+        text, drawing = page(*read_results(options.results))
+        write_page(options.out, text, drawing)
     except DeepmacError as e:
         sys.exit(f"error: {e}")
-    text = tables(results, instances)
-    curves = {name: depth_points(results, instances, name) for name in SETS}
-    if any(curves.values()):
-        levels = {}
-        for name in ("ellipse", "grabcut"):
-            members = [r for r in results if r.group == name]
-            pooled = pool(members, instances, "stamps", "unseen")
-            if pooled:
-                levels[name] = float(pooled.iou.mean())
-        drawing = chart.draw(curves["stamps"] or curves["shapes"], levels)
-        (options.out / "depth.svg").write_text(drawing)
-        text += "\n\n### Depth\n\n![Unseen quality against depth](depth.svg)"
-    readme = options.out / "README.md"
-    before, found, rest = readme.read_text().partition(BEGIN)
-    if not found or END not in rest:
-        sys.exit(f"error: {readme}: lacks the marks {BEGIN} and {END}")
-    readme.write_text(f"{before}{BEGIN}\n\n{text}\n\n{END}{rest.partition(END)[2]}")
     print(text)
 
 

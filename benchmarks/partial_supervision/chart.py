@@ -6,15 +6,17 @@ from collections.abc import Mapping, Sequence
 from benchmarks.partial_supervision.statistics import Estimate
 
 _WIDTH, _HEIGHT = 560, 340
-_LEFT, _RIGHT, _TOP, _BOTTOM = 64, 96, 24, 52
+_LEFT, _RIGHT, _TOP, _BOTTOM = 64, 116, 24, 52
 _STEP = 0.05
+_LINE = 15  # of text, in pixels
 
 
 def draw(points: Sequence[tuple[int, Estimate]], levels: Mapping[str, float]) -> str:
     """An SVG document.
 
     Args:
-        points: depth in convolutions, and mean IoU with its interval; at least one.
+        points: depth in convolutions, and mean IoU with its interval; at least one. Those of
+            fewer instances than others are drawn hollow.
         levels: mean IoU of what has learned nothing, by name: dashed lines.
     """
     values = [v for _, e in points for v in (e.low, e.high)] + list(levels.values())
@@ -41,27 +43,24 @@ def draw(points: Sequence[tuple[int, Estimate]], levels: Mapping[str, float]) ->
             _line(_LEFT, y(value), _WIDTH - _RIGHT, y(value), "#e5e5e5"),
             _text(_LEFT - 8, y(value) + 4, f"{value:.2f}", "end"),
         ]
-    for name, value in levels.items():
+    heights = _apart([y(value) for value in levels.values()])
+    for (name, value), height in zip(levels.items(), heights, strict=True):
+        dashes = ' stroke-dasharray="5 4"'
         parts += [
-            _line(
-                _LEFT,
-                y(value),
-                _WIDTH - _RIGHT,
-                y(value),
-                "#888",
-                ' stroke-dasharray="5 4"',
-            ),
-            _text(_WIDTH - _RIGHT + 6, y(value) + 4, name, "start"),
+            _line(_LEFT, y(value), _WIDTH - _RIGHT, y(value), "#888", dashes),
+            _text(_WIDTH - _RIGHT + 6, height + 4, name, "start"),
         ]
     ordered = sorted(points)
     path = " ".join(f"{x(d):.1f},{y(e.mean):.1f}" for d, e in ordered)
     parts.append(
         f'<polyline points="{path}" fill="none" stroke="#1f5fa8" stroke-width="2"/>'
     )
+    most = max(e.num_instances for _, e in points)
     for depth, e in ordered:
+        fill = "#1f5fa8" if e.num_instances == most else "white"
         parts += [
             _line(x(depth), y(e.low), x(depth), y(e.high), "#1f5fa8"),
-            f'<circle cx="{x(depth):.1f}" cy="{y(e.mean):.1f}" r="4" fill="#1f5fa8"/>',
+            f'<circle cx="{x(depth):.1f}" cy="{y(e.mean):.1f}" r="4" stroke="#1f5fa8" fill="{fill}"/>',
             _text(x(depth), _HEIGHT - _BOTTOM + 18, str(depth), "middle"),
         ]
     middle = (_LEFT + _WIDTH - _RIGHT) / 2
@@ -72,6 +71,14 @@ def draw(points: Sequence[tuple[int, Estimate]], levels: Mapping[str, float]) ->
         "</svg>",
     ]
     return "\n".join(parts) + "\n"
+
+
+def _apart(heights: Sequence[float]) -> list[float]:
+    """Heights of labels, moved down where they would cover each other."""
+    moved, last = [0.0] * len(heights), -math.inf
+    for i in sorted(range(len(heights)), key=lambda i: heights[i]):
+        moved[i] = last = max(heights[i], last + _LINE)
+    return moved
 
 
 def _line(

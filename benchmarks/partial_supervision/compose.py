@@ -95,7 +95,7 @@ def _ground(rng: np.random.Generator, photograph: np.ndarray) -> np.ndarray:
     side = int(min(height, width) * rng.uniform(*_CROP))
     top, left = rng.integers(height - side + 1), rng.integers(width - side + 1)
     square = photograph[top : top + side, left : left + side]
-    square = np.rot90(square, rng.integers(4))
+    square = np.rot90(square, int(rng.integers(4)))
     if rng.random() < 0.5:
         square = square[:, ::-1]
     square = cv2.resize(

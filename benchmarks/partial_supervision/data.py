@@ -134,6 +134,8 @@ def _run(*command: str, cwd: Path | None = None) -> None:
 
 def write_stamps(unpacked: Path, place: Place) -> None:
     """All parts of the stamps of one seed."""
+    if all(place.annotations(part).exists() for part in splits.PARTS):
+        return
     found = sprites.find_sprites(unpacked)
     category_of = {sprite.name: sprite.category for sprite in found}
     grounds = sprites.find_photographs(unpacked)
@@ -222,6 +224,8 @@ def join(root: Path, seed: int) -> None:
 def write_records(place: Place, supervision: str) -> None:
     """The training part of a set as records."""
     out = place.records(supervision)
+    if (out / "manifest.json").exists():
+        return  # the job writes it last
     split = f"@{place.seen}" if supervision == "seen" else "all"
     command = [sys.executable, "-m", "deepmac", "build"]
     command += ["--annotations", str(place.annotations("train"))]

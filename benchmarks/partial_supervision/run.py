@@ -55,7 +55,7 @@ def train(
         )
 
 
-def test(run: runs.Run, root: Path, folder: Path) -> list[dict[str, Any]]:
+def test(run: runs.Run, root: Path, folder: Path, out: Path) -> list[dict[str, Any]]:
     """Summaries of the test sets of both kinds; of the validation part for a pilot."""
     from deepmac.predictors import open_predictor
 
@@ -70,7 +70,7 @@ def test(run: runs.Run, root: Path, folder: Path) -> list[dict[str, Any]]:
     for name in ("stamps", "shapes"):
         place = Place(root, name, run.seed)
         instances = score.read_instances(place)
-        score.write_instances(instances)
+        score.write_instances(instances, out)
         summaries.append(score.summarise(score.score(predictor, place), instances))
     return summaries
 
@@ -89,7 +89,7 @@ def facts(run: runs.Run, folder: Path, num_steps: int) -> dict[str, Any]:
         "supervision": run.supervision,
         "seed": run.seed,
         "steps": num_steps,
-        "batch_size": network_batch(folder),
+        "batch_size": _batch_size(folder),
         "learning_rate": run.rate,
         "width": runs.WIDTHS[run.head],
         "parameters": {
@@ -106,8 +106,7 @@ def facts(run: runs.Run, folder: Path, num_steps: int) -> dict[str, Any]:
     }
 
 
-def network_batch(folder: Path) -> int:
-    """The batch size of a run."""
+def _batch_size(folder: Path) -> int:
     from deepmac.config.load import load_config
 
     train_config = load_config(folder / "pipeline.config").train_config
@@ -179,7 +178,7 @@ def conclude(name: str, root: Path, threads: int, out: Path) -> None:
     # Read by TensorFlow when it is first imported, which scoring does
     os.environ.update(_few_threads(threads))
     train(run, root, folder, run.num_steps, threads)
-    tests = test(run, root, folder)
+    tests = test(run, root, folder, out)
     score.write_json(result, {**facts(run, folder, run.num_steps), "tests": tests})
     for summary in tests:
         for group in score.GROUPS:

@@ -25,7 +25,7 @@ from deepmac.evaluation.ground_truth import read_ground_truth, read_scope
 from deepmac.evaluation.parameters import Parameters
 from deepmac.instances import Example, Instance
 from deepmac.label import Settings, label_images
-from deepmac.predictors import CheckedPredictor, open_predictor
+from deepmac.predictors import CLASSICAL, CheckedPredictor, open_predictor
 
 RESULTS = Path(__file__).parent / "results"
 GROUPS = ("seen", "unseen")
@@ -224,7 +224,7 @@ def _examples(dataset: Any, place: Place, part: str):
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--data", type=Path, required=True, metavar="DIR")
-    parser.add_argument("--predictor", required=True, metavar="box|ellipse|grabcut")
+    parser.add_argument("--predictor", choices=CLASSICAL, required=True)
     parser.add_argument(
         "--set", dest="name", choices=("shapes", "stamps"), required=True
     )

@@ -8,6 +8,9 @@ import numpy as np
 DRAWS = 5000
 LEVEL = 95  # per cent
 
+Clusters = Sequence | np.ndarray
+"""What each of N instances belongs to: N values that can be sorted."""
+
 
 class Estimate(NamedTuple):
     """A mean over instances and its 95 % bootstrap interval, which is drawn by cluster."""
@@ -19,7 +22,9 @@ class Estimate(NamedTuple):
     num_clusters: int
 
 
-def estimate(values: np.ndarray, clusters: Sequence, *, seed: int = 0) -> Estimate:
+def estimate(
+    values: np.ndarray, clusters: Clusters, *, seed: int = 0, draws: int = DRAWS
+) -> Estimate:
     """The mean over instances, with the uncertainty of which clusters happened to be there.
 
     Clusters are drawn whole and with replacement, as many as there are. The instances of a
@@ -27,16 +32,17 @@ def estimate(values: np.ndarray, clusters: Sequence, *, seed: int = 0) -> Estima
 
     Args:
         values: float [N], N > 0.
-        clusters: what each instance belongs to, N hashable values.
+        clusters: what each instance belongs to, N values that can be sorted.
         seed: of the draws.
+        draws: of as many clusters as there are.
     """
     values = np.asarray(values, np.float64)
     _, index = np.unique(np.asarray(clusters), return_inverse=True)
     sums = np.bincount(index, values)
     counts = np.bincount(index)
     rng = np.random.default_rng(seed)
-    draws = rng.multinomial(len(sums), np.full(len(sums), 1 / len(sums)), size=DRAWS)
-    means = (draws @ sums) / (draws @ counts)
+    times = rng.multinomial(len(sums), np.full(len(sums), 1 / len(sums)), size=draws)
+    means = (times @ sums) / (times @ counts)
     low, high = np.percentile(means, (50 - LEVEL / 2, 50 + LEVEL / 2))
     return Estimate(
         float(values.mean()), float(low), float(high), len(values), len(sums)
@@ -44,7 +50,7 @@ def estimate(values: np.ndarray, clusters: Sequence, *, seed: int = 0) -> Estima
 
 
 def paired(
-    ours: np.ndarray, theirs: np.ndarray, clusters: Sequence, *, seed: int = 0
+    ours: np.ndarray, theirs: np.ndarray, clusters: Clusters, *, seed: int = 0
 ) -> Estimate:
     """The mean difference of two methods on the same instances, as `estimate`.
 
@@ -56,7 +62,7 @@ def paired(
     return estimate(np.asarray(ours) - np.asarray(theirs), clusters, seed=seed)
 
 
-def design_effect(values: np.ndarray, clusters: Sequence) -> float:
+def design_effect(values: np.ndarray, clusters: Clusters) -> float:
     """How many times larger the variance of the mean is than for independent instances."""
     values = np.asarray(values, np.float64)
     _, index = np.unique(np.asarray(clusters), return_inverse=True)

@@ -6,10 +6,13 @@ import json
 import sys
 from pathlib import Path
 
+import cv2
 import numpy as np
 import pytest
+from pycocotools.coco import COCO
 
 from deepmac.masks import encode_rle
+from deepmac.predictors import open_predictor
 from deepmac.samples.catalogue import KINDS
 
 ROOT = Path(__file__).parents[2]
@@ -36,9 +39,9 @@ def test_an_estimate_is_the_mean_and_holds_it(load):
 
 
 def test_independent_instances_give_the_interval_of_the_textbook(load):
-    values = np.random.default_rng(1).normal(size=2000)
-    found = load("statistics").estimate(values, np.arange(2000))
-    half = 1.96 * values.std(ddof=1) / np.sqrt(2000)
+    values = np.random.default_rng(1).normal(size=400)
+    found = load("statistics").estimate(values, np.arange(400))
+    half = 1.96 * values.std(ddof=1) / np.sqrt(400)
     # 5000 draws know a percentile to some 3 % of the half width
     assert found.high - found.mean == pytest.approx(half, rel=0.08)
     assert found.mean - found.low == pytest.approx(half, rel=0.08)
@@ -58,7 +61,7 @@ def test_a_bootstrap_interval_covers_the_truth_as_often_as_it_says(load):
     for _ in range(200):
         clusters = np.repeat(np.arange(40), rng.integers(5, 16, 40))
         values = rng.normal(size=40)[clusters] + rng.normal(size=len(clusters))
-        found = statistics.estimate(values, clusters)
+        found = statistics.estimate(values, clusters, draws=400)
         hits += found.low <= 0 <= found.high
     # Binomial (200, 0.95) has a standard deviation of 3; percentile intervals are a little narrow
     assert 178 <= hits <= 198
@@ -239,6 +242,75 @@ def test_the_real_packages(load):
     found = sprites.find_sprites(Path("/"))
     assert 150 <= len(found) <= 190
     assert {sprite.category for sprite in found} == set(sprites.CATEGORIES)
+
+
+@pytest.fixture(scope="module")
+def small_stamps(load, tmp_path_factory):
+    """The set made of made-up sprites, three to five a category, and of noise."""
+    root, rng = tmp_path_factory.mktemp("data"), np.random.default_rng(0)
+    sprites, data = load("sprites"), load("data")
+    stamps = root / "debian/usr/share/tuxpaint/stamps"
+    grounds = root / "debian/usr/share/backgrounds/mate/nature"
+    grounds.mkdir(parents=True)
+    for number, folders in enumerate(sprites.CATEGORIES.values()):
+        folder = stamps / folders[0]
+        folder.mkdir(parents=True, exist_ok=True)
+        for i in range(3 + number % 3):
+            rgba = cut_out(rng, 121, 100 + 7 * i)
+            assert cv2.imwrite(str(folder / f"{i}.png"), rgba)
+    for i in range(12):
+        noise = rng.integers(0, 256, (40, 60, 3), np.uint8)
+        assert cv2.imwrite(str(grounds / f"{i}.jpg"), noise)
+    place = data.Place(root, "stamps", 1)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(data, "NUM_IMAGES", {"train": 4, "val": 2, "test": 3})
+        data.write_stamps(root / "debian", place)
+    return place
+
+
+def test_the_parts_of_a_set_share_nothing(load, small_stamps):
+    sprites, grounds = [], []
+    for part in ("train", "val", "test"):
+        dataset = json.loads(small_stamps.annotations(part).read_text())
+        sprites.append({a["sprite"] for a in dataset["annotations"]})
+        grounds.append({image["photograph"] for image in dataset["images"]})
+        files = {path.name for path in small_stamps.images(part).iterdir()}
+        assert files == {image["file_name"] for image in dataset["images"]}
+    for parts in (sprites, grounds):
+        assert all(parts)
+        assert sum(map(len, parts)) == len(set.union(*parts))
+
+
+def test_a_set_is_what_coco_calls_one(load, small_stamps):
+    truth = COCO(str(small_stamps.annotations("test")))
+    ids = load("sprites").category_ids()
+    assert {c["name"]: c["id"] for c in truth.dataset["categories"]} == ids
+    assert min(truth.imgs) > load("data").FIRST_STAMP_ID
+    for annotation in truth.anns.values():
+        rows, columns = np.nonzero(truth.annToMask(annotation))
+        left, top, width, height = annotation["bbox"]
+        assert (rows.min(), columns.min()) == (top, left)
+        assert (rows.max() + 1, columns.max() + 1) == (top + height, left + width)
+        assert annotation["area"] == len(rows) >= load("compose").LEAST_PIXELS
+        name = annotation["sprite"].rpartition("/")[0]
+        category = truth.cats[annotation["category_id"]]["name"]
+        assert name in load("sprites").CATEGORIES[category]
+
+
+def test_instances_know_their_group_and_their_sprite(load, small_stamps):
+    instances = load("score").read_instances(small_stamps)
+    seen = load("data").seen_ids(small_stamps)
+    assert instances.is_seen.tolist() == [i in seen for i in instances.category_ids]
+    assert 0 < instances.is_seen.sum() < len(instances.is_seen)
+    assert all("/" in sprite for sprite in instances.clusters)
+
+
+def test_the_filled_box_scores_how_full_boxes_are(load, small_stamps):
+    dataset = json.loads(small_stamps.annotations("test").read_text())
+    fill = [a["area"] / (a["bbox"][2] * a["bbox"][3]) for a in dataset["annotations"]]
+    scores = load("score").score(open_predictor("box"), small_stamps)
+    np.testing.assert_allclose(scores.iou, fill, rtol=1e-12)
+    assert scores.num_empty == 0
 
 
 # Scores
