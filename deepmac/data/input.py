@@ -48,7 +48,7 @@ from deepmac.train.batch import Batch
 FARTHEST_EDGE = 1.1
 """Of a box, in fractions of the image, as the reference asserts. What is beyond was stored in pixels."""
 
-_MOST_SKIPPED = 1000  # records in a row
+_MOST_SKIPPED = 100  # records in a row
 
 
 class InputBatch(NamedTuple):
