@@ -110,7 +110,7 @@ def test_a_set_without_masks(tmp_path):
 
 def test_a_set_split_differently(tmp_path):
     records = small_set(tmp_path, supervised=(1, 2))
-    says = f"split as 'some' and hides masks that {HEAD}.allowed_masked_classes_ids trains on: car"
+    says = f"the split some and hides masks that {HEAD}.allowed_masked_classes_ids trains on: car"
     with pytest.raises(DataError, match=says):
         opened(f"{PATH}={records}")
     assert not opened(
