@@ -1,6 +1,7 @@
 """`deepmac data`: what is in a directory of records, and whether it is whole."""
 
 import collections
+import math
 from pathlib import Path
 
 import click
@@ -11,6 +12,7 @@ from rich.table import Column, Table
 
 from deepmac.boxes import to_xywh
 from deepmac.commands import CommandGroup
+from deepmac.config.printing import quote
 from deepmac.data.decode import decode_rgb
 from deepmac.data.directory import RecordDirectory
 from deepmac.data.foreign import open_with_categories
@@ -29,6 +31,10 @@ _label_map = click.option(
     help="Ids of the categories, for records that other programs wrote without ids.",
 )
 
+_READER = "train_input_reader"
+_INPUT_PATH = f"{_READER}.tf_record_input_reader.input_path"
+_LABEL_MAP_PATH = f"{_READER}.label_map_path"
+
 
 @click.group("data", cls=CommandGroup)
 def command() -> None:
@@ -43,11 +49,66 @@ def command() -> None:
 @click.option(
     "--out", metavar="FILE", help="Also draw it, with its masks and boxes (PNG)."
 )
+@click.option(
+    "--augmented",
+    is_flag=True,
+    help="Show what the network would see of it in training: needs --pipeline_config_path and --out.",
+)
+@click.option(
+    "--pipeline_config_path",
+    "config",
+    metavar="NAME|PATH",
+    help="With --augmented: the configuration, by name or by file.",
+)
+@click.option(
+    "--set",
+    "overrides",
+    multiple=True,
+    metavar="FIELD.PATH=VALUE",
+    help="With --augmented: set a field of the configuration. Repeatable.",
+)
+@click.option(
+    "--seed",
+    type=click.IntRange(min=0),
+    default=0,
+    show_default=True,
+    help="With --augmented: of what is random.",
+)
+@click.option(
+    "--num_views",
+    type=click.IntRange(1, 64),
+    default=4,
+    show_default=True,
+    help="With --augmented: how many times it is drawn.",
+)
 @_label_map
 def show(
-    directory: str, image_id: str | None, out: str | None, label_map: str | None
+    directory: str,
+    image_id: str | None,
+    out: str | None,
+    augmented: bool,
+    config: str | None,
+    overrides: tuple[str, ...],
+    seed: int,
+    num_views: int,
+    label_map: str | None,
 ) -> None:
-    """Show one image of DIR and its instances."""
+    """Show one image of DIR and its instances.
+
+    With --augmented, several views of it as training makes them: boxes, and the mask targets put back
+    where they were cut out. An instance whose mask trains nothing is marked "no mask".
+    """
+    if augmented:
+        if config is None or out is None:
+            raise OptionError(
+                "--augmented draws with a configuration: give --pipeline_config_path and --out"
+            )
+        _show_augmented(
+            directory, image_id, out, config, overrides, seed, num_views, label_map
+        )
+        return
+    if config is not None or overrides:
+        raise OptionError("--pipeline_config_path and --set go with --augmented")
     records = open_with_categories(directory, label_map)
     example = _find(records, image_id)
     names = {c.id: c.name for c in records.categories}
@@ -77,6 +138,53 @@ def show(
     console.print(table)
     if out:
         _write_picture(example, names, out)
+
+
+def _show_augmented(
+    directory: str,
+    image_id: str | None,
+    out: str,
+    config: str,
+    overrides: tuple[str, ...],
+    seed: int,
+    num_views: int,
+    label_map: str | None,
+) -> None:
+    from deepmac.config.load import load_config
+    from deepmac.data.input import training_input
+    from deepmac.training_views import draw_view, sheet
+
+    assignments = [*overrides, f"{_INPUT_PATH}={quote(directory)}"]
+    if label_map is not None:
+        assignments.append(f"{_LABEL_MAP_PATH}={quote(label_map)}")
+    loaded = load_config(config, assignments)
+    source = training_input(loaded, seed=seed, batch_size=1)
+    number = source.find(None if image_id is None else id_from_text(image_id))
+    head = loaded.model.center_net.deepmac_mask_estimation
+    trainable = frozenset(head.allowed_masked_classes_ids) or None
+    views = [source.view(number, place) for place in range(num_views)]
+    pictures = [draw_view(v, source.category_names, trainable) for v in views]
+    _write_png(sheet(pictures, columns=math.ceil(num_views**0.5)), out)
+    console = _console()
+    height, width = views[0].batch.images.shape[1:3]
+    console.print(
+        f"image {views[0].image_ids[0]!r} in {num_views} views, {height} x {width} pixels each: {out}",
+        markup=False,
+    )
+    table = Table("view", "instances", "masks", "dropped")
+    for place, view in enumerate(views):
+        counts = view.counts
+        dropped = ", ".join(
+            f"{n} {reason.removeprefix('dropped_').replace('_', ' ')}"
+            for reason, n in counts.items()
+            if reason.startswith("dropped_")
+        )
+        masks = counts.get("masks", 0)
+        numbers = (place, counts.get("instances", 0), masks)
+        table.add_row(*map(str, numbers), dropped)
+    console.print(table)
+    for note in source.notes:
+        console.print(f"note: {note}", markup=False)
 
 
 @command.command()
@@ -187,6 +295,10 @@ def _write_picture(example: Example, names: dict[int, str], out: str) -> None:
             for n, i in enumerate(instances)
         ],
     )
+    _write_png(picture, out)
+
+
+def _write_png(picture: np.ndarray, out: str) -> None:
     _, png = cv2.imencode(".png", picture[..., ::-1])
     try:
         Path(out).write_bytes(png.tobytes())

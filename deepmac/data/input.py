@@ -37,7 +37,7 @@ from deepmac.data.input_checks import (
 )
 from deepmac.data.jitter import jitter_boxes
 from deepmac.data.mask_targets import cut_mask, rows_needed, whole_mask
-from deepmac.data.record_set import RecordSet, index_records, open_each
+from deepmac.data.record_set import RecordSet, SourceSet, index_records, open_each
 from deepmac.data.records import Columns, decode_columns
 from deepmac.data.stores import Unreachable
 from deepmac.errors import DataError, OptionError
@@ -48,7 +48,7 @@ from deepmac.train.batch import Batch
 FARTHEST_EDGE = 1.1
 """Of a box, in fractions of the image, as the reference asserts. What is beyond was stored in pixels."""
 
-_MOST_SKIPPED = 1000  # records in a row
+_MOST_SKIPPED = 100  # records in a row
 
 
 class InputBatch(NamedTuple):
@@ -78,6 +78,7 @@ class TrainingInput:
         batch_size: images of a batch, over all hosts.
         len_epoch: batches in which every image has been seen once, rounded up.
         num_batches: that there are; None for no end.
+        category_names: by id, as far as the manifest or the label map tells.
         notes: what the configuration and the records make together that may not be meant.
     """
 
@@ -88,6 +89,7 @@ class TrainingInput:
         num_images: int,
         batch_size: int,
         num_batches: int | None,
+        category_names: Mapping[int, str],
         notes: Sequence[str],
     ):
         self._batches = batches
@@ -96,6 +98,7 @@ class TrainingInput:
         self.batch_size = batch_size
         self.len_epoch = -(-num_images // batch_size)
         self.num_batches = num_batches
+        self.category_names = dict(category_names)
         self.notes = tuple(notes)
 
     def iterate(self, start_batch: int = 0) -> Iterator[InputBatch]:
@@ -116,6 +119,26 @@ class TrainingInput:
     def batch_at(self, index: int) -> InputBatch:
         """One batch, made here and now."""
         return _collect(self._batches.elements(index))
+
+    def find(self, image_id: ImageId | None) -> int:
+        """The number of the record of an image; of the first one for None. Reads until it is found.
+
+        Raises:
+            DataError: there is none, or a record is damaged.
+        """
+        records = self._batches.maker.records
+        for number in range(len(records)):
+            if image_id in (None, decode_columns(records.read(number)).image_id):
+                return number
+        raise DataError(f"{', '.join(records.paths)}: no image has the id {image_id!r}")
+
+    def view(self, number: int, place: int) -> InputBatch:
+        """One record as it looks at some place of the run, as a batch.
+
+        Raises:
+            DataError: the record is bad.
+        """
+        return _collect([self._batches.maker.make(place, number)])
 
     def close(self) -> None:
         """Ends the workers of all iterations."""
@@ -208,8 +231,16 @@ def training_input(
         num_batches=reader.num_epochs * len(records) // size or None
         if reader.num_epochs
         else None,
+        category_names=_names(sources, ids),
         notes=notes,
     )
+
+
+def _names(
+    sources: Sequence[SourceSet], ids: Mapping[str, int] | None
+) -> dict[int, str]:
+    names = {number: name for name, number in (ids or {}).items()}
+    return names | {c.id: c.name for source in sources for c in source.categories}
 
 
 def _check_arguments(

@@ -193,21 +193,22 @@ def _check_split(config: PipelineConfig, source: SourceSet) -> list[str]:
             f"{source.path}: holds no masks (image/object/mask), but {_HEAD}.task_loss_weight is not 0; "
             f"build it with masks, or set the weight to 0"
         )
+    split = source.manifest["split"]
+    split = split if isinstance(split, str) else one_of(split)  # a file's names
     names = {c.id: c.name for c in source.categories}
-    supervised = source.supervised_ids
-    hidden = [i for i in names if i not in supervised]
+    hidden = [i for i in names if i not in source.supervised_ids]
     wanted = config.model.center_net.deepmac_mask_estimation.allowed_masked_classes_ids
     if not wanted:
         if not hidden:
             return []
         return [
-            f"{source.path}: hides the masks of {len(hidden)} of {len(names)} categories (split "
-            f"{source.manifest['split']}); these train with their boxes alone"
+            f"{source.path}: hides the masks of {len(hidden)} of {len(names)} categories (split {split}); "
+            f"these train with their boxes alone"
         ]
     field = f"{_HEAD}.allowed_masked_classes_ids"
     if lacking := [names[i] for i in hidden if i in wanted]:
         raise DataError(
-            f"{source.path}: was split as '{source.manifest['split']}' and hides masks that {field} trains on: "
+            f"{source.path}: was built with the split {split} and hides masks that {field} trains on: "
             f"{one_of(lacking)}; build the set with another split, or change the list"
         )
     if not any(i in names for i in wanted):

@@ -230,6 +230,53 @@ def test_mistakes_are_one_line(data, records, args, message):
     assert len(err.splitlines()) == 1
 
 
+AUGMENTED = (
+    "--augmented",
+    "--pipeline_config_path=center_net_deepmac_tiny",
+    "--set=model.center_net.num_classes=90",
+    "--set=model.center_net.deepmac_mask_estimation.allowed_masked_classes_ids=[18]",
+)
+
+
+def test_show_draws_what_training_sees(data, records, tmp_path):
+    path = tmp_path / "x.png"
+    status, out, _ = data(
+        "show", records, "--id=101", *AUGMENTED, f"--out={path}", "--num_views=3"
+    )
+    assert status == 0
+    assert "image 101 in 3 views, 256 x 256 pixels each" in out
+    rows = [line.split() for line in out.splitlines() if line.startswith("│")]
+    assert [row[1] for row in rows] == ["0", "1", "2"]
+    picture = cv2.imread(str(path))
+    assert picture.shape == (1032, 1032, 3)  # two by two, the last place empty
+    assert (picture[520:, 520:] == 255).all()
+    assert not (picture[:512, :512] == 255).all()
+    again = tmp_path / "again.png"
+    data("show", records, "--id=101", *AUGMENTED, f"--out={again}", "--num_views=3")
+    assert again.read_bytes() == path.read_bytes()
+
+
+@pytest.mark.parametrize(
+    ("args", "message"),
+    [
+        (["--augmented"], "give --pipeline_config_path and --out"),
+        (["--pipeline_config_path=x"], "--pipeline_config_path and --set go with"),
+        ([*AUGMENTED, "--out=x.png", "--id=5"], "no image has the id 5"),
+        ([*AUGMENTED[:2], "--out=x.png"], "has categories whose ids are not in 1..24"),
+        ([*AUGMENTED[:3], "--out=x.png"], "has none of the categories 1, 4"),
+        (
+            ["--augmented", "--pipeline_config_path=tiny", "--out=x"],
+            "center_net_deepmac_tiny",
+        ),
+    ],
+)
+def test_mistakes_in_asking_for_what_training_sees(data, records, args, message):
+    status, _, err = data("show", records, *args)
+    assert status == 2
+    assert message in err
+    assert len(err.splitlines()) == 1
+
+
 def test_an_unfinished_directory_is_not_read_as_records(data, records):
     (records / "manifest.json").unlink()
     status, _, err = data("stats", records)
