@@ -135,6 +135,7 @@ def convolution(
     also where its layers compute in less.
     """
     initial: Any = keras.initializers.Constant(bias or 0.0)
+    computes_in = keras.config.dtype_policy().compute_dtype
     layer = Convolution(
         channels,
         kernel_size,
@@ -144,7 +145,7 @@ def convolution(
         use_bias=bias is not None,
         bias_initializer=initial,
         is_output=is_output,
-        dtype="float32" if is_output else None,
+        dtype=keras.backend.result_type(computes_in, "float32") if is_output else None,
     )
     layer.build((None, None, None, in_channels))
     return layer

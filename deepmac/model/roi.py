@@ -96,8 +96,8 @@ def with_coordinates(roi_features: Tensor) -> Tensor:
     """
     *_, height, width, _ = roi_features.shape
     plane = ops.zeros_like(roi_features[..., :1])
-    y = plane + ops.linspace(-1.0, 1.0, height)[:, None, None]
-    x = plane + ops.linspace(-1.0, 1.0, width)[:, None]
+    y = plane + ops.linspace(-1.0, 1.0, height, dtype=plane.dtype)[:, None, None]
+    x = plane + ops.linspace(-1.0, 1.0, width, dtype=plane.dtype)[:, None]
     return ops.concatenate([y, x, roi_features], axis=-1)
 
 

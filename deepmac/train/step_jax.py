@@ -60,7 +60,7 @@ class JaxEngine:
         jit = functools.partial(jax.jit, out_shardings=self._everywhere)
         self._gradients = jit(self._pass)
         self._add = jit(_add, donate_argnums=0)
-        self._update = jit(self._updated, donate_argnums=(0, 1))
+        self._update = jit(self._updated, donate_argnums=0)
         self._lowered: Any = None
         self._values: _Values = ([], [], [], [])
         self.from_variables()

@@ -126,18 +126,20 @@ class TensorFlowEngine:
         )
         gradients = [tf.convert_to_tensor(g) for g in gradients]
         if self.num_devices > 1:
-            context = tf.distribute.get_replica_context()
-            gradients, losses = context.all_reduce(
-                tf.distribute.ReduceOp.SUM, (gradients, losses)
-            )
-        return Pass(list(gradients), new, losses)
+            gradients = _sums_over_devices(gradients)
+            names, values = zip(*losses.items(), strict=True)
+            losses = dict(zip(names, _sums_over_devices(values), strict=True))
+        return Pass(gradients, new, losses)
 
     def _updated(
         self, gradients: list[Any], statistics: list[Any], rate: Any, decay: Any
     ) -> None:
         state = self._state
         state.optimizer.learning_rate = rate
-        state.optimizer.apply(gradients, state.model.trainable_variables)
+        if self.num_devices == 1:
+            self._apply(gradients)
+        else:
+            self._strategy.run(self._apply_once, args=(gradients,))
         for variable, value in zip(
             state.model.non_trainable_variables, statistics, strict=True
         ):
@@ -146,6 +148,32 @@ class TensorFlowEngine:
             state.averages, state.model.variables if state.averages else [], strict=True
         ):
             average.assign(averaged(average.value, variable.value, decay))
+
+    def _apply(self, gradients: list[Any]) -> None:
+        variables = self._state.model.trainable_variables
+        self._state.optimizer.apply(gradients, variables)
+
+    def _apply_once(self, gradients: list[Any]) -> None:
+        """On every device; Keras sums over devices, so only the first gives what is a sum already."""
+        context: Any = tf.distribute.get_replica_context()
+        is_first = tf.equal(context.replica_id_in_sync_group, 0)
+        self._apply([tf.where(is_first, g, tf.zeros_like(g)) for g in gradients])
+
+
+def _sums_over_devices(values: Sequence[Any]) -> list[Any]:
+    """The sum of each value over the devices, as all of them get it."""
+    context: Any = tf.distribute.get_replica_context()
+    sums: list[Any] = [None] * len(values)
+    for dtype in {
+        value.dtype for value in values
+    }:  # what is sent together has one type
+        places = [i for i, value in enumerate(values) if value.dtype == dtype]
+        reduced = context.all_reduce(
+            tf.distribute.ReduceOp.SUM, [values[i] for i in places]
+        )
+        for place, value in zip(places, reduced, strict=True):
+            sums[place] = value
+    return sums
 
 
 def _map_arrays(function: Callable[[Any], Any], part: MicroBatch) -> MicroBatch:
