@@ -13,6 +13,7 @@ of S x S. With full-resolution masks M masks of the network's size remain, one b
 
 import collections
 import dataclasses
+import hashlib
 import os
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
@@ -78,6 +79,8 @@ class TrainingInput:
         batch_size: images of a batch, over all hosts.
         len_epoch: batches in which every image has been seen once, rounded up.
         num_batches: that there are; None for no end.
+        fingerprint: of what decides which image comes when: the records, their order, the seed and the
+            batch size. A run can only go on with the same one.
         category_names: by id, as far as the manifest or the label map tells.
         notes: what the configuration and the records make together that may not be meant.
     """
@@ -95,6 +98,7 @@ class TrainingInput:
         self._batches = batches
         self._open: set[Any] = set()
         self.num_images = num_images
+        self.fingerprint = batches.fingerprint()
         self.batch_size = batch_size
         self.len_epoch = -(-num_images // batch_size)
         self.num_batches = num_batches
@@ -110,15 +114,15 @@ class TrainingInput:
         batches = iter(self._batches.dataset(start_batch))
         self._open.add(batches)
         try:
-            for elements in batches:
-                yield _collect(elements)
+            for batch in batches:
+                yield _good(batch)
         finally:
             self._open.discard(batches)
             batches.close()
 
     def batch_at(self, index: int) -> InputBatch:
         """One batch, made here and now."""
-        return _collect(self._batches.elements(index))
+        return _good(_collect(self._batches.elements(index)))
 
     def find(self, image_id: ImageId | None) -> int:
         """The number of the record of an image; of the first one for None. Reads until it is found.
@@ -138,7 +142,7 @@ class TrainingInput:
         Raises:
             DataError: the record is bad.
         """
-        return _collect([self._batches.maker.make(place, number)])
+        return _good(_collect([self._batches.maker.make(place, number)]))
 
     def close(self) -> None:
         """Ends the workers of all iterations."""
@@ -523,12 +527,19 @@ def _at(values: np.ndarray, index: np.ndarray) -> np.ndarray:
     return np.append(values, values.dtype.type(0))[index]
 
 
-def _collect(elements: Sequence[Element | DataError]) -> InputBatch:
+def _good(batch: InputBatch | DataError) -> InputBatch:
+    if isinstance(batch, DataError):
+        raise batch
+    return batch
+
+
+def _collect(elements: Sequence[Element | DataError]) -> InputBatch | DataError:
+    """A batch, or what is wrong with the first of its images that is bad."""
     good: list[Element] = []
     counts: collections.Counter[str] = collections.Counter()
     for element in elements:
         if isinstance(element, DataError):
-            raise element
+            return element
         good.append(element)
         counts.update(element.counts)
     columns = zip(*(element.arrays for element in good), strict=True)
@@ -557,6 +568,22 @@ class _Batches:
     num_workers: int
     num_threads: int
 
+    def fingerprint(self) -> str:
+        records = self.maker.records
+        digest = hashlib.sha256()
+        names = [path.rpartition("/")[2] for path in records.paths]
+        facts = [
+            names,
+            self.maker.seed,
+            self.shuffles,
+            self.num_epochs,
+            self.batch_size,
+        ]
+        digest.update(repr(facts).encode())
+        for numbers in (records.files, records.starts, records.ends):
+            digest.update(numbers.astype("<i8").tobytes())
+        return digest.hexdigest()
+
     def places(self, start_batch: int) -> grain.MapDataset:
         """This host's images, from a batch on."""
         order = grain.MapDataset.range(len(self.maker.records))
@@ -574,23 +601,30 @@ class _Batches:
         return [places[i] for i in range(self.batch_size // self.num_hosts)]
 
     def dataset(self, start_batch: int) -> grain.IterDataset:
-        """Lists of the images of a batch; these are made ahead of time."""
+        """Batches, or what is wrong with them, made ahead of time.
+
+        A batch and its images are made while two whole batches wait, one of them in single images.
+        """
         size = self.batch_size // self.num_hosts
-        threads = 1 if self.num_workers else self.num_threads
-        ahead = max(2 * threads, size)
-        if self.num_workers:
-            ahead = 2
-        images = self.places(start_batch).to_iter_dataset(
-            grain.ReadOptions(num_threads=threads, prefetch_buffer_size=ahead)
-        )
         if self.num_workers:
             _settle_flags()
-            options = grain.MultiprocessingOptions(
+            reading = grain.ReadOptions(num_threads=1, prefetch_buffer_size=2)
+            working = grain.MultiprocessingOptions(
                 num_workers=self.num_workers,
                 per_worker_buffer_size=-(-size // self.num_workers) + 1,
             )
-            images = images.mp_prefetch(options, worker_init_fn=_quiet_worker)
-        return images.batch(size, drop_remainder=True, batch_fn=list)
+            images = self.places(start_batch).to_iter_dataset(reading)
+            images = images.mp_prefetch(working, worker_init_fn=_alone)
+        else:
+            threads = self.num_threads
+            reading = grain.ReadOptions(
+                num_threads=threads, prefetch_buffer_size=max(2 * threads, size)
+            )
+            images = self.places(start_batch).to_iter_dataset(reading)
+        batches = images.batch(size, drop_remainder=True, batch_fn=_collect)
+        return grain.experimental.ThreadPrefetchIterDataset(
+            batches, prefetch_buffer_size=1
+        )
 
 
 def _settle_flags() -> None:
@@ -599,6 +633,6 @@ def _settle_flags() -> None:
         absl.flags.FLAGS.mark_as_parsed()
 
 
-def _quiet_worker(index: int, num_workers: int) -> None:
+def _alone(index: int, num_workers: int) -> None:
     """A worker has one processor to itself."""
     cv2.setNumThreads(1)

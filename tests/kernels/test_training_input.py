@@ -112,6 +112,18 @@ def test_an_image_looks_different_in_every_epoch(records):
     assert not any(same)
 
 
+def test_the_fingerprint_says_whether_a_run_can_go_on(records, tmp_path):
+    expected = opened(records).fingerprint
+    moved = small_set(tmp_path)
+    assert opened(moved, num_threads=2, augmented=False).fingerprint == expected
+    assert opened(records, host=1, num_hosts=2).fingerprint == expected
+    assert opened(f"{records}/*-of-*").fingerprint == expected
+    unshuffled = "train_input_reader.shuffle=false"
+    others = opened(records, seed=8), opened(records, batch_size=2)
+    for other in (*others, opened(records, unshuffled)):
+        assert other.fingerprint != expected
+
+
 def test_hosts_share_every_batch(records):
     whole = take(opened(records), 2, 2)
     parts = [take(opened(records, host=h, num_hosts=2), 2, 2) for h in (0, 1)]
