@@ -263,7 +263,7 @@ def _usable(
 ) -> np.ndarray:
     """Indices of the objects that can be trained on; counts the others, by reason."""
     boxes, ids = columns.boxes, columns.category_ids
-    is_finite = ~np.isnan(boxes).any(axis=1)
+    is_finite = np.isfinite(boxes).all(axis=1)
     is_known = ids >= 0
     is_upright = ~(boxes[:, 2:] < boxes[:, :2]).any(axis=1)
     counts["dropped_nan_boxes"] = int((~is_finite).sum())
