@@ -105,6 +105,7 @@ def train(config: PipelineConfig, options: RunOptions) -> bool:
             mask_slots=options.mask_slots,
             reference_quirks=options.reference_quirks,
             on_bad_record="skip" if options.skip_bad_records else "stop",
+            index_folder=str(model_dir),
         )
         validation = _validation(config, options)
     with source:
@@ -116,7 +117,7 @@ def train(config: PipelineConfig, options: RunOptions) -> bool:
             normaliser_groups=groups,
             mask_slots=options.mask_slots,
             reference_quirks=bool(options.reference_quirks),
-            num_images=source.num_images,
+            input=source.fingerprint,
         )
         if checkpoint is not None:
             check_same(checkpoint.facts, facts, str(checkpoint.path))

@@ -1,12 +1,18 @@
 """What training refuses before it begins: each names the set or the field, and what to do."""
 
+import json
+from pathlib import Path
+
 import numpy as np
 import pytest
 from small_records import example, record, small_set, write_set, write_shards
 
 from deepmac.config.load import load_config
+from deepmac.data.augment import Frame
 from deepmac.data.input import training_input
+from deepmac.data.mask_targets import whole_mask
 from deepmac.errors import ConfigError, DataError
+from deepmac.resize import Geometry
 
 HEAD = "model.center_net.deepmac_mask_estimation"
 READER = "train_input_reader"
@@ -186,3 +192,41 @@ def test_sets_are_found_and_read(records, tmp_path):
         opened(f"{PATH}={empty}")
     with pytest.raises(DataError, match="named twice among"):
         opened(f"{PATH}=['{records}', '{records}/*.tfrecord']")
+
+
+GOLDEN = Path(__file__).resolve().parents[1] / "golden" / "coco_records"
+
+
+@pytest.mark.parametrize("writer", ["od_api", "model_garden"])
+def test_records_of_the_reference_converters(writer, tmp_path):
+    coco = json.loads((GOLDEN / "annotations.json").read_text())
+    names = {c["name"]: c["id"] for c in coco["categories"]}
+    path = tmp_path / "map.txt"
+    path.write_text(
+        "".join(f'item {{ id: {n} name: "{name}" }}\n' for name, n in names.items())
+    )
+    source = opened(
+        f"{PATH}={GOLDEN}/records/{writer}_masks-*",
+        f"{READER}.label_map_path={path}",
+        "model.center_net.num_classes=90",
+        f"{HEAD}.allowed_masked_classes_ids=[]",
+        f"{HEAD}.predict_full_resolution_masks=true",
+        f"{READER}.shuffle=false",
+        "train_config.data_augmentation_options=[{random_horizontal_flip{probability: 0}}]",
+    )
+    masks = np.load(
+        GOLDEN / "od_api_masks_masks.npz"
+    )  # those of the other are the same
+    assert source.num_images == len(coco["images"])
+    found = [source.batch_at(k) for k in range(source.num_images)]
+    assert sum(b.counts.get("instances", 0) for b in found) == len(masks.files)
+    for seen in found:
+        height, width = seen.batch.true_shapes[0]
+        for n in range(seen.counts.get("instances", 0)):
+            stored = masks[f"{seen.image_ids[0]}/mask/{n}"]
+            size = Geometry(height, width, height, width)
+            frame = Frame.of(*stored.shape).resized(size)
+            expected = whole_mask(stored, frame)
+            np.testing.assert_array_equal(
+                seen.batch.masks[0, n, :height, :width], expected
+            )

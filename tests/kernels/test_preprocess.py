@@ -7,6 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from deepmac import resize
 from deepmac.config.schema import (
     ConditionalShapeResizerConfig,
     FeatureExtractorConfig,
@@ -181,3 +182,25 @@ def test_channels_are_reversed_before_they_are_normalised():
     assert normalise(red_green_blue, plain).tolist() == [5.0, 2.0, 0.25]
     bare = FeatureExtractorConfig(type="hourglass_10")
     assert normalise(red_green_blue, bare).tolist() == [11.0, 10.0, 5.0]
+
+
+@given(seed=st.integers(0, 10**6), most=st.sampled_from([4, 40, 200]))
+def test_opencv_gives_what_numpy_gives(seed, most):
+    if not resize._opencv_is_exact():
+        pytest.skip("this OpenCV rounds positions, and is not used")
+    rng = np.random.default_rng(seed)
+    height, width, *size = rng.integers(1, most, 4).tolist()
+    image = rng.integers(0, 256, (height, width, 3), np.uint8)
+    by_opencv = resize._resized_by_opencv(image, *size)
+    # Grey by grey, which goes by NumPy; atol: float32 sums of numbers up to 255
+    planes = [resize_bilinear(image[..., c : c + 1], *size) for c in range(3)]
+    by_numpy = np.concatenate(planes, axis=2)
+    if (height, width) != tuple(size):
+        np.testing.assert_allclose(by_opencv, by_numpy, atol=1e-4)
+
+
+def test_large_images_are_not_copied_as_a_whole(monkeypatch):
+    monkeypatch.setattr(resize, "_MOST_IN_OPENCV", 100)
+    monkeypatch.setattr(resize.cv2, "warpAffine", None)
+    image = np.full((10, 10, 3), 7, np.uint8)
+    assert (resize_bilinear(image, 4, 5) == 7).all()

@@ -1,6 +1,7 @@
 """Training input: which images come when, what is made of them, and what is said of bad ones."""
 
 import dataclasses
+import multiprocessing
 import subprocess
 import sys
 from pathlib import Path
@@ -11,7 +12,8 @@ from small_records import HEIGHT, WIDTH, example, record, small_set, write_shard
 
 from deepmac.config.load import load_config
 from deepmac.data.decode import decode_rgb
-from deepmac.data.input import decode_image, training_input
+from deepmac.data.elements import decode_image
+from deepmac.data.input import training_input
 from deepmac.data.mask_targets import Frame, cut_mask
 from deepmac.data.records import decode_columns
 from deepmac.data.tfrecord import frame
@@ -112,6 +114,18 @@ def test_an_image_looks_different_in_every_epoch(records):
     assert not any(same)
 
 
+def test_the_fingerprint_says_whether_a_run_can_go_on(records, tmp_path):
+    expected = opened(records).fingerprint
+    moved = small_set(tmp_path)
+    assert opened(moved, num_threads=2, augmented=False).fingerprint == expected
+    assert opened(records, host=1, num_hosts=2).fingerprint == expected
+    assert opened(f"{records}/*-of-*").fingerprint == expected
+    unshuffled = "train_input_reader.shuffle=false"
+    others = opened(records, seed=8), opened(records, batch_size=2)
+    for other in (*others, opened(records, unshuffled)):
+        assert other.fingerprint != expected
+
+
 def test_hosts_share_every_batch(records):
     whole = take(opened(records), 2, 2)
     parts = [take(opened(records, host=h, num_hosts=2), 2, 2) for h in (0, 1)]
@@ -138,6 +152,23 @@ def test_so_many_epochs_and_one_image_of_so_many(records):
     assert (source.num_images, source.num_batches) == (5, 2)
     assert [len(b.image_ids) for b in source.iterate()] == [4, 4]
     assert opened(records).num_batches is None
+
+
+def test_epochs_of_less_than_a_batch(records):
+    says = r"2 epochs \(train_input_reader.num_epochs\) of 10 images are less than a batch of 24"
+    with pytest.raises(DataError, match=says):
+        opened(records, "train_input_reader.num_epochs=2", batch_size=24)
+
+
+def test_a_worker_that_is_killed_ends_the_run_with_one_line(records):
+    with opened(records, num_workers=1) as source:
+        batches = source.iterate()
+        next(batches)
+        for child in multiprocessing.active_children():
+            child.kill()
+        says = "was ended from outside, perhaps for want of memory"
+        with pytest.raises(DataError, match=says):
+            list(batches)
 
 
 def test_what_an_image_becomes(records):
@@ -394,7 +425,8 @@ def test_a_file_that_goes_away_is_not_a_bad_record(tmp_path):
         ({"batch_size": 0}, "positive multiple"),
         ({"batch_size": 3, "num_hosts": 2}, r"batch_size \(3\).*multiple.*hosts \(2\)"),
         ({"host": 2, "num_hosts": 2}, "host must be in 0..1, got 2"),
-        ({"num_workers": -1}, "num_workers"),
+        ({"num_workers": -1}, "num_workers must be at least 0, got -1"),
+        ({"num_threads": 0}, "num_threads must be at least 1, got 0"),
         ({"on_bad_record": "drop"}, "must be stop or skip, not 'drop'"),
     ],
 )

@@ -193,3 +193,28 @@ def test_weights_of_ours_can_be_inspected():
     done = run("checkpoint", "inspect", weights_of(NETWORK[0]))
     assert done.returncode == 0, done.stderr
     assert "hourglass20" in done.stdout
+
+
+def test_training_input_is_made_and_shown(dataset, tmp_path):
+    records, picture = str(tmp_path / "records"), tmp_path / "views.png"
+    built = run(
+        "build",
+        f"--annotations={dataset / 'boxes.json'}",
+        f"--images={dataset}",
+        f"--out={records}",
+        "--num_shards=1",
+    )
+    assert built.returncode == 0, built.stderr
+    head = "model.center_net.deepmac_mask_estimation"
+    done = run(
+        "data",
+        "show",
+        records,
+        "--augmented",
+        "--pipeline_config_path=center_net_deepmac_tiny",
+        f"--set={head}.task_loss_weight=0",
+        f"--out={picture}",
+    )
+    assert done.returncode == 0, done.stderr
+    assert "image 1 in 4 views" in done.stdout
+    assert Image.open(picture).size == (1032, 1032)
