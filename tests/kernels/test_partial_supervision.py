@@ -409,7 +409,7 @@ def test_committed_results_can_be_read(load):
     """Every figure of the page comes from files that fit each other."""
     analyse = load("analyse")
     results, instances = analyse.read_results(load("score").RESULTS)
-    assert {"box", "ellipse", "grabcut"} <= {result.group for result in results}
+    assert {"box", "ellipse"} <= {result.group for result in results}
     for result in results:
         for name, test in result.tests.items():
             assert len(test["iou"]) == len(instances[name, result.seed].clusters)
