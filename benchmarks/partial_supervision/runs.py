@@ -10,7 +10,7 @@ from deepmac.config.printing import lines_of
 from deepmac.errors import OptionError, did_you_mean
 
 BASE = Path(__file__).parent / "base.config"
-STEPS = 1500
+STEPS = 2500
 """Of every run. PROTOCOL.md, section 2."""
 
 PILOT_STEPS = 375
@@ -33,8 +33,14 @@ DEPTHS = {"resnet4": 4, "hourglass10": 10, "hourglass20": 20, "hourglass52": 52}
 
 PILOT_RATES = (1e-3, 3e-3)
 PILOT_HEADS = ("fully_connected", "resnet4", "hourglass20")
-RATES = dict.fromkeys(WIDTHS, 1e-3)
-"""Mask head to its learning rate; set from the pilots, before the runs."""
+RATES = {
+    "fully_connected": 1e-3,
+    "resnet4": 3e-3,
+    "hourglass10": 3e-3,
+    "hourglass20": 3e-3,
+    "hourglass52": 3e-3,
+}
+"""Mask head to its learning rate; from the pilots, before the runs."""
 
 _MASKS = "model.center_net.deepmac_mask_estimation"
 _COSINE = (
@@ -93,9 +99,9 @@ def all_runs() -> dict[str, Run]:
         ("stamps", "seen", "resnet4", (0, 1, 2)),
         ("shapes", "seen", "hourglass20", (0, 1, 2)),
         ("stamps", "all", "hourglass20", (0, 1, 2)),
+        ("stamps", "seen", "hourglass52", (0,)),
         ("shapes", "seen", "fully_connected", (0, 1, 2)),
         ("shapes", "seen", "resnet4", (0, 1, 2)),
-        ("stamps", "seen", "hourglass52", (0,)),
         ("stamps", "seen", "hourglass10", (0, 1, 2)),
         ("shapes", "all", "hourglass20", (0, 1, 2)),
     ]
