@@ -96,6 +96,7 @@ class BatchNorm(keras.layers.BatchNormalization):
     def _moments(self, inputs, mask):
         if self.synchronized:
             return super()._moments(inputs, mask)
+        # What Keras has for TensorFlow: E(x^2) - E(x)^2, in one pass over the batch.
         mean = ops.mean(inputs, axis=self._reduction_axes)
         squares = ops.mean(ops.square(inputs), axis=self._reduction_axes)
         return mean, ops.maximum(squares - ops.square(mean), 0.0)
@@ -133,8 +134,8 @@ def batch_norm(
 ) -> BatchNorm:
     """A batch norm with its variables; by default that of all hourglass parts.
 
-    In training it sees the batch of all replicas. TensorFlow has to be told so, and then computes
-    the variance as the reference does; in JAX a sharded batch is one array to begin with.
+    In training it sees the batch of all replicas. TensorFlow has to be told so; in JAX a sharded
+    batch is one array to begin with. Both compute the variance as the reference does.
     """
     layer = BatchNorm(
         momentum=momentum,
