@@ -33,7 +33,6 @@ from deepmac.model.roi import cut_rois
 from deepmac.model.variables import named_variables
 from deepmac.paste import paste_mask
 
-
 # Norms of gradients, relative: where the sign of a value within rounding of 0 is another one on
 # JAX before a ReLU. docs/parity.md has the values.
 _KINKS_ON_JAX = {"backbones/hourglass_10": 2e-2, "backbones/hourglass_20": 5e-2}
