@@ -13,6 +13,10 @@ from deepmac.model.variables import named_variables
 Outputs = Sequence[Any]
 
 
+def on_jax() -> bool:
+    return keras.config.backend() == "jax"
+
+
 def as_run(
     function: Callable[..., Any], layer: keras.layers.Layer | None = None
 ) -> Callable[..., Any]:
@@ -40,7 +44,7 @@ def input_gradients(
     def total(*tensors):
         return (of or sum_of_sines)(function(*tensors))
 
-    if keras.config.backend() == "jax":
+    if on_jax():
         import jax
 
         gradients = jax.jit(jax.grad(total, argnums=tuple(range(len(inputs)))))(*inputs)
@@ -73,7 +77,7 @@ def train_once(
         what is minimised does not depend on have none.
     """
     named = {path: v for path, v in named_variables(layer).items() if v.trainable}
-    if keras.config.backend() == "jax":
+    if on_jax():
         others, gradients = _train_once_on_jax(layer, list(named.values()), forward)
     else:
         import tensorflow as tf

@@ -5,7 +5,7 @@
 
 RECORDED is a folder of cases, see `recordings`. Everything is measured with TensorFlow as it
 comes, and without oneDNN, whose convolutions add in another order than those that were recorded;
-and once more on JAX, but for training mode (`benchmarks.backends`).
+and once more on JAX.
 The table goes to the screen, or between the markers of a page. Exit status 1: a difference is
 beyond its tolerance.
 """

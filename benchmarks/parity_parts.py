@@ -12,6 +12,7 @@ import numpy as np
 from benchmarks.backends import (
     as_run,
     input_gradients,
+    on_jax,
     sum_of_sines,
     train_once,
 )
@@ -31,6 +32,10 @@ from deepmac.model.mask_head import ConditionalMaskHead, mask_head
 from deepmac.model.roi import cut_rois
 from deepmac.model.variables import named_variables
 from deepmac.paste import paste_mask
+
+# Norms of gradients, relative: where the sign of a value within rounding of 0 is another one on
+# JAX before a ReLU. docs/parity.md has the values.
+_KINKS_ON_JAX = {"backbones/hourglass_10": 2e-2, "backbones/hourglass_20": 5e-2}
 
 
 def compare_preprocess(folder: Path, case: str) -> list[Difference]:
@@ -186,7 +191,10 @@ def _compare_training(
             "features, training",
             atol=5e-3 if is_deep else 2e-4,
         )
-    _compare_gradients(recording, "backbone", gradients, 5e-2 if is_deep else 1e-3)
+    rtol = 5e-2 if is_deep else 1e-3
+    if on_jax():
+        rtol = max(rtol, _KINKS_ON_JAX.get(recording.case, 0))
+    _compare_gradients(recording, "backbone", gradients, rtol)
     named = named_variables(net)
     paths = {_reference_name(f"backbone/{path}"): path for path in named}
     for statistic in ("moving_mean", "moving_variance"):

@@ -455,7 +455,7 @@ def compare_whole_targets(recording: Recording, model: DeepMAC, batch: Batch) ->
     found = as_run(lambda b: targets.box_targets(b, height, width))(batch.boxes)
     compare_box_targets(recording, "targets", found, batch.weights)
     masks = "eval_loss/groundtruth_mask_crops"
-    recording.compare(masks, batch.masks, group, atol=1e-5, rtol=1e-6)
+    recording.compare(masks, batch.masks, group, **CLOSE)  # as of crops on their own
     valid = objective.mask_weights(config.deepmac_mask_estimation, batch)
     recording.compare("eval_loss/valid_mask_weights", valid, group)
     _, height, width, _ = recording.outputs["eval_loss/lab_image"].shape

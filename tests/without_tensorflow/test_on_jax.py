@@ -1,6 +1,7 @@
 """What the installed wheel does where TensorFlow is not installed: `make test-jax`."""
 
 import gzip
+import importlib
 import importlib.util
 import json
 import subprocess
@@ -19,6 +20,8 @@ from deepmac.config.schema import MaskHeadConfig
 from deepmac.errors import CheckpointError
 from deepmac.masks import decode_rle
 from deepmac.model.mask_head import mask_head
+from deepmac.model.preprocess import resize_image
+from deepmac.predictors.deepmac import load_network
 
 WEIGHTS = Path(sys.prefix) / "weights"  # by support/native_golden.py
 NETWORK = ("full_hg10_roialign", GOLDEN / "full_hg10_roialign" / "pipeline.config")
@@ -83,6 +86,42 @@ def test_heads_without_weights_give_their_recorded_logits(kind):
     np.testing.assert_allclose(
         logits, outputs["eval/mask_logits"], atol=2e-5, rtol=1e-5
     )
+
+
+def test_losses_and_gradients_are_the_recorded_ones(monkeypatch):
+    """Of a network with every loss of masks, but that of a second view."""
+    # behind the wheel, so that deepmac itself is still that
+    monkeypatch.setattr(sys, "path", [*sys.path, str(GOLDEN.parents[1])])
+    training = importlib.import_module("benchmarks.parity_training")
+    whole = importlib.import_module("benchmarks.parity_whole")
+    recordings = importlib.import_module("benchmarks.recordings")
+    case = "full_fullres_weak"
+    recording = recordings.Recording(GOLDEN, case)
+    model = load_network(
+        GOLDEN / case / "pipeline.config",
+        checkpoint=weights_of(case),
+        backbone=backbone(GOLDEN / case),
+        reference_quirks=True,
+    )
+    resized = [
+        resize_image(recording.inputs[name], model.config.image_resizer)
+        for name in ("image/0", "image/1")
+    ]
+    images = np.stack([image for image, _ in resized])
+    shapes = np.array([size[:2] for _, size in resized])
+    allowed = whole.WHOLE_MODELS[case].learning
+    batch = training.recorded_batch(recording, model, images, shapes)
+    training.compare_whole_targets(recording, model, batch)
+    training.compare_whole_losses(recording, model, batch, allowed)
+    training.train_whole_model(recording, model, batch, allowed)
+    beyond = [d for d in recording.differences if not d.error <= d.tolerance]
+    assert beyond == []
+    assert {d.group for d in recording.differences} >= {
+        "targets",
+        "losses",
+        "losses, training",
+        "gradients",
+    }
 
 
 @pytest.fixture(scope="module")
