@@ -9,6 +9,7 @@ from benchmarks.parity_parts import (
     compare_mask_head,
     compare_preprocess,
 )
+from benchmarks.parity_steps import compare_train_steps
 from benchmarks.parity_training import compare_targets
 from benchmarks.parity_whole import WHOLE_MODELS, compare_whole_model
 from benchmarks.recordings import Difference
@@ -28,6 +29,7 @@ _COMPARE: dict[str, Callable[[Path, str], list[Difference]]] = {
     "backbones": compare_backbone,
     "mask": compare_mask_head,
     "full": compare_whole_model,
+    "train": compare_train_steps,
 }
 
 
@@ -43,5 +45,6 @@ def case_names(folder: Path) -> list[str]:
         *sorted(backbones),
         *heads,
         *WHOLE_MODELS,
+        "train_steps",
     ]
     return [case for case in known if (folder / case / "outputs.npz").exists()]

@@ -28,6 +28,7 @@ from deepmac.config.schema import (
 from deepmac.config.textproto import read
 from deepmac.model import decode, preprocess
 from deepmac.model.hourglass import HourglassNetwork, HourglassSpec, hourglass_spec
+from deepmac.model.layers import take_variance_of_squares
 from deepmac.model.mask_head import ConditionalMaskHead, mask_head
 from deepmac.model.roi import cut_rois
 from deepmac.model.variables import named_variables
@@ -152,6 +153,7 @@ def compare_backbone(folder: Path, case: str) -> list[Difference]:
     recording = Recording(folder, case)
     spec, extractor = _backbone_of(recording.folder / "backbone.json")
     net = HourglassNetwork(spec, in_channels=3, stem_stride=4)
+    take_variance_of_squares(net)
     _load(net, "backbone", recording.folder)
     images = preprocess.normalise(
         recording.inputs["image"].astype(np.float32), extractor
@@ -239,6 +241,7 @@ def compare_mask_head(folder: Path, case: str) -> list[Difference]:
         use_instance_embedding=settings["use_instance_embedding"],
     )
     head = mask_head(config)
+    take_variance_of_squares(head)
     _load(head, "mask_head", recording.folder)
     inputs = ("pixel_embedding_crops", "instance_embedding")
     given = [recording.inputs[name] for name in inputs]

@@ -57,6 +57,7 @@ SHARED = [
     "full_2stack_roialign",
     "full_2stack_laststage_3x3",
     "full_fullres_weak",
+    "train_steps",
 ]
 
 
