@@ -49,10 +49,10 @@ def _deep(masks: float, train: float) -> _Allowed:
             per_instance=(masks, 1e-4),
             losses=(1e-5, 1e-4),
             train_losses=(train, 5e-3),
-            # Ours on JAX: ReLUs flip under rounding that is not the recorded one, see
-            # docs/parity.md. Two convolution libraries differ by 0.15 and 6e-3 already.
+            # Recorded: 0.25 and 3e-2. ReLUs flip under rounding that is not the recorded one,
+            # on JAX and on TensorFlow without oneDNN: see docs/parity.md.
             gradients=0.4 if on_jax() else 0.25,
-            gradient_norms=8e-2 if on_jax() else 3e-2,
+            gradient_norms=8e-2 if on_jax() else 5e-2,
         ),
     )
 

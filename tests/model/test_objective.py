@@ -321,7 +321,8 @@ def test_the_network_may_compute_in_bfloat16(network):
         np.testing.assert_allclose(found[name], loss, rtol=0.05, err_msg=name)
 
 
-@KINDS
+@pytest.mark.slow
+@pytest.mark.parametrize("fields", [WEAK, FULL], ids=["rois", "full"])
 def test_xla_compiles_the_losses(network, fields):
     model = network(**(fields | {"augmented_self_supervision_loss_weight": 0.0}))
     batch = random_batch(model, num_images=2)
@@ -350,7 +351,12 @@ def test_losses_of_weight_0_are_not_there(network):
 
 
 def test_losses_that_warm_up_do_so_in_training(network):
-    fields = FULL | {
+    fields = {
+        "predict_full_resolution_masks": True,
+        "network_type": "resnet4",
+        "task_loss_weight": 0.0,
+        "color_consistency_loss_weight": 0.3,
+        "augmented_self_supervision_loss_weight": 0.7,
         "color_consistency_warmup_start": 10,
         "color_consistency_warmup_steps": 10,
         "augmented_self_supervision_warmup_steps": 40,
