@@ -18,6 +18,7 @@ from benchmarks.backends import (
 )
 from benchmarks.parity_training import compare_losses
 from benchmarks.recordings import Difference, Recording
+from deepmac import resize
 from deepmac.checkpoint.load import open_weights
 from deepmac.checkpoint.names import reference_name
 from deepmac.config.schema import (
@@ -47,8 +48,8 @@ def compare_preprocess(folder: Path, case: str) -> list[Difference]:
         config = read(text, ImageResizerConfig, name).build()
         for image_name in (n for n in recording.inputs if n.startswith("image/")):
             i = image_name.removeprefix("image/")
-            image, size = preprocess.resize_image(recording.inputs[image_name], config)
-            masks = preprocess.resize_masks(recording.inputs[f"masks/{i}"], config)
+            image, size = resize.resize_image(recording.inputs[image_name], config)
+            masks = resize.resize_masks(recording.inputs[f"masks/{i}"], config)
             prefix, group = f"{name}/{i}", name
             recording.compare(f"{prefix}/resized", image, group, atol=2e-3)
             recording.compare(f"{prefix}/true_shape", [*size[:2], 3], group)

@@ -21,10 +21,11 @@ from benchmarks.parity_training import (
     train_whole_model,
 )
 from benchmarks.recordings import Difference, Recording
+from deepmac import resize
 from deepmac.checkpoint.load import load_weights, open_weights
 from deepmac.config.load import load_config
 from deepmac.config.schema import STRIDE, CenterNetConfig
-from deepmac.model import decode, preprocess
+from deepmac.model import decode
 from deepmac.model.deepmac import DeepMAC, Output
 from deepmac.paste import paste_mask, paste_masks
 
@@ -88,7 +89,7 @@ def compare_whole_model(folder: Path, case: str) -> list[Difference]:
     model, config = open_whole_model(recording.folder)
     names = [n for n in recording.inputs if n.startswith("image/")]
     resized = [
-        preprocess.resize_image(recording.inputs[name], config.image_resizer)
+        resize.resize_image(recording.inputs[name], config.image_resizer)
         for name in names
     ]
     images = np.stack([image for image, _ in resized])

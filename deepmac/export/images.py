@@ -82,7 +82,7 @@ def frame(config: ImageResizerConfig) -> tuple[int, int]:
 def new_size(size: Tensor, config: ImageResizerConfig) -> Tensor:
     """What an image is brought to before it is padded: int32 [2], height and width.
 
-    In float32 and half to even, as `preprocess.geometry` has it.
+    In float32 and half to even, as `resize.geometry` has it.
 
     Args:
         size: int32 [2], of the image.

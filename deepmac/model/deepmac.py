@@ -41,7 +41,7 @@ class Output(NamedTuple):
 class DeepMAC(keras.Model):
     """The network of a configuration, built, with fresh weights.
 
-    Images are float or uint8 [B, H, W, 3], RGB from 0 to 255, padded as `preprocess.resize_image` does.
+    Images are float or uint8 [B, H, W, 3], RGB from 0 to 255, padded as `resize.resize_image` does.
     Boxes are float [B, N, 4], (ymin, xmin, ymax, xmax) in fractions of the padded image, N at
     least 1. A feature cell (h, w) is 4 x 4 pixels.
 

@@ -20,8 +20,8 @@ from deepmac.config.schema import MaskHeadConfig
 from deepmac.errors import CheckpointError
 from deepmac.masks import decode_rle
 from deepmac.model.mask_head import mask_head
-from deepmac.model.preprocess import resize_image
 from deepmac.predictors.deepmac import load_network
+from deepmac.resize import resize_image
 
 WEIGHTS = Path(sys.prefix) / "weights"  # by support/native_golden.py
 NETWORK = ("full_hg10_roialign", GOLDEN / "full_hg10_roialign" / "pipeline.config")
