@@ -87,7 +87,10 @@ class BatchNorm(keras.layers.BatchNormalization):
         is_folded: it has been taken over.
         of_squares: take the variance of a batch as the reference does; see
             `deepmac.backend.normalise_batch`.
+        is_fused_in_reference: where it is one operation, whose variance loses no digits.
     """
+
+    is_fused_in_reference: ClassVar[bool] = False
 
     def __init__(self, **options: Any):
         super().__init__(**options)
@@ -115,10 +118,10 @@ class BatchNorm(keras.layers.BatchNormalization):
 
 
 def take_variance_of_squares(layer: keras.layers.Layer) -> None:
-    """Sets `of_squares` of every batch norm under a layer."""
+    """Sets `of_squares` of the batch norms under a layer that are so in the reference."""
     for below in layers_under(layer):
         if isinstance(below, BatchNorm):
-            below.of_squares = True
+            below.of_squares = not below.is_fused_in_reference
 
 
 def convolution(

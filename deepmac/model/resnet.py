@@ -92,6 +92,8 @@ class PopulationNorm(BatchNorm):
     with.
     """
 
+    is_fused_in_reference = True
+
     def _kept_variance(self, variance: Tensor, inputs: Tensor) -> Tensor:
         count = ops.cast(ops.size(inputs) // inputs.shape[-1], variance.dtype)
         return variance * count / ops.maximum(count - 1, 1)

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from deepmac import resize
+from deepmac import resize as on_host
 from deepmac.config.schema import (
     FixedShapeResizerConfig,
     ImageResizerConfig,
@@ -55,7 +55,7 @@ def test_sizes_are_equal_to_the_pixel(resizer):
     new = tf.function(
         lambda all_sizes: tf.map_fn(lambda size: new_size(size, resizer), all_sizes)
     )(sizes)
-    expected = [resize.geometry(*map(int, size), resizer)[:2] for size in sizes]
+    expected = [on_host.geometry(*map(int, size), resizer)[:2] for size in sizes]
     np.testing.assert_array_equal(new, expected)
 
 
@@ -74,7 +74,7 @@ def test_pixels_are_equal(name, dtype):
         images = rng.integers(0, 256, (2, *size, 3)).astype(dtype)
         resized, true_shapes = resize(images)
         for number, image in enumerate(images):
-            expected, geometry = resize.resize_image(image, resizer)
+            expected, geometry = on_host.resize_image(image, resizer)
             # Equal on x86; a processor that fuses the blends may round once less.
             np.testing.assert_allclose(resized[number], expected, atol=3e-5)
             np.testing.assert_array_equal(true_shapes[number], geometry[:2])
