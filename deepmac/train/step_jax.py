@@ -62,7 +62,7 @@ class JaxEngine:
         jit = functools.partial(jax.jit, out_shardings=self._everywhere)
         self._gradients = jit(self._pass)
         self._add = jit(_add, donate_argnums=0)
-        self._update = jit(self._updated, donate_argnums=(0, 1))
+        self._update = jit(self._updated, donate_argnums=0)
         self._lowered: Any = None
         self._values: _Values | None = None
 
@@ -77,13 +77,13 @@ class JaxEngine:
         Args:
             example: arrays, or what has their shapes and dtypes.
         """
-        trainable, statistics, _, _ = self._shapes()
+        trainable, statistics, _, _ = self.shapes()
         step = jax.ShapeDtypeStruct((), jnp.int32)
         return self._gradients.lower(trainable, statistics, example, step)
 
     def lower_update(self, example: MicroBatch) -> Any:
         """As `lower`, the update of all variables after such a pass."""
-        trainable, statistics, _, _ = values = self._shapes()
+        trainable, statistics, _, _ = values = self.shapes()
         step, number = (jax.ShapeDtypeStruct((), t) for t in (jnp.int32, jnp.float32))
         done = jax.eval_shape(self._gradients, trainable, statistics, example, step)
         return self._update.lower(values, done, number, number)
@@ -130,7 +130,8 @@ class JaxEngine:
             lambda v: jax.device_put(np.asarray(v.value), self._everywhere)
         )
 
-    def _shapes(self) -> _Values:
+    def shapes(self) -> _Values:
+        """What has the shapes and dtypes of all values, and the devices they are on."""
         return self._of_variables(
             lambda v: jax.ShapeDtypeStruct(v.shape, v.dtype, sharding=self._everywhere)
         )
