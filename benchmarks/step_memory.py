@@ -1,6 +1,7 @@
 """How much memory a training step needs on each device, without such a device.
 
-    KERAS_BACKEND=jax python -m benchmarks.step_memory [--quick]
+    python -m benchmarks.step_memory [--quick]
+    python -m benchmarks.step_memory --sizes         the table of docs/train.md
 
 The steps of the published configurations on JAX, from the shapes of their variables and batches
 alone: lowered, searched for what would leave the device, and compiled for the processor at hand
@@ -27,12 +28,15 @@ import time
 from collections.abc import Callable
 from typing import Any
 
+from deepmac.config.load import load_config
+
 PUBLISHED = {  # images on each device
     "center_net_deepmac_512x512_voc_only": 4,
     "center_net_deepmac_1024x1024_voc_only": 1,
     "center_net_deepmac_1024x1024_non_voc_only": 1,
     "center_net_deepmac_1024x1024_coco": 1,
 }
+OTHERS = {"center_net_deepmac_tiny": 8, "center_net_deepmac_small": 32}
 # The three for 1024 are one network, and one size of batch.
 ONCE = ("center_net_deepmac_512x512_voc_only", "center_net_deepmac_1024x1024_coco")
 LIMIT_GB = 16.0
@@ -78,7 +82,7 @@ def measure(options: argparse.Namespace) -> dict[str, Any]:
     """The step of one configuration, as a dictionary of plain numbers, in bytes."""
     import jax  # pyright: ignore[reportMissingImports]
 
-    from benchmarks.steps import config_of_side, fresh_state, made_up
+    from benchmarks.steps import config_of_side, fresh_state, made_up, side_of
     from deepmac.train.step import TOTAL, loss_and_statistics, open_engine
 
     config = config_of_side(options.config)
@@ -107,6 +111,7 @@ def measure(options: argparse.Namespace) -> dict[str, Any]:
     lowered, update = engine.lower(part), engine.lower_update(part)
     programs = lowered.as_text() + update.as_text()
     found = {
+        "side": side_of(config),
         "parameters": sum(v.size for v in trainable),
         "statistics": sum(v.size for v in statistics),
         "flops": lowered.cost_analysis()["flops"],
@@ -178,14 +183,13 @@ def report(quick: bool) -> None:
             rematerialise=rematerialise,
             quick=quick or precision == "bfloat16" or name in same,
         )
-        standing = sum(found[k] for k in ("arguments", "slots", "gradients"))
-        held = (standing + found["kept"]) / 1e9
+        standing, held = _standing(found), _held(found)
         allocated = found.get("allocated")
-        peak = (standing + allocated) / 1e9 if allocated else None
+        peak = standing + allocated / 1e9 if allocated else None
         print(
             f"| {name.removeprefix('center_net_deepmac_')}, {batch}, {batch * (slots or 100)} | "
             f"{precision} | {'yes' if rematerialise else 'no'} | {found['flops'] / 1e12:.2f} | "
-            f"{standing / 1e9:.2f} | {found['kept'] / 1e9:.2f} | {held:.2f} | "
+            f"{standing:.2f} | {found['kept'] / 1e9:.2f} | {held:.2f} | "
             f"{f'{allocated / 1e9:.2f} | {peak:.2f}' if peak else ' | '} | "
             f"{'yes' if (peak or held) < LIMIT_GB else 'no'} | "
             f"{', '.join(found['leaving']) or 'nothing'} |",
@@ -193,11 +197,45 @@ def report(quick: bool) -> None:
         )
 
 
+def report_sizes() -> None:
+    """All configurations, each with its own type and as many images as a device gets."""
+    print(
+        "| configuration | input | million parameters | MB in float32 | TFLOP an image | images on "
+        "a device | type | GB, of JAX's count | with `--rematerialise` |\n"
+        "|---|---:|---:|---:|---:|---:|---|---:|---:|"
+    )
+    for name, batch in (OTHERS | PUBLISHED).items():
+        in_bfloat16 = load_config(name).train_config.use_bfloat16
+        precision = "bfloat16" if in_bfloat16 else "float32"
+        options = {"config": name, "batch": batch, "precision": precision}
+        plain = run(**options, quick=True)
+        again = run(**options, quick=True, rematerialise=True)
+        print(
+            f"| {name.removeprefix('center_net_deepmac_')} | {plain['side']} | "
+            f"{plain['parameters'] / 1e6:.1f} | "
+            f"{4e-6 * (plain['parameters'] + plain['statistics']):.0f} | "
+            f"{plain['flops'] / batch / 1e12:.2f} | {batch} | {precision} | {_held(plain):.1f} | "
+            f"{_held(again):.1f} |",
+            flush=True,
+        )
+
+
+def _standing(found: dict[str, Any]) -> float:
+    """GB of what is there in any case."""
+    return sum(found[k] for k in ("arguments", "slots", "gradients")) / 1e9
+
+
+def _held(found: dict[str, Any]) -> float:
+    """GB when the backward pass begins, by JAX's count."""
+    return _standing(found) + found["kept"] / 1e9
+
+
 def main(argv: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("--quick", action="store_true")
+    parser.add_argument("--sizes", action="store_true")
     parser.add_argument("--measure", action="store_true", help=argparse.SUPPRESS)
     parser.add_argument("--config", help=argparse.SUPPRESS)
     parser.add_argument("--batch", type=int, help=argparse.SUPPRESS)
@@ -209,6 +247,8 @@ def main(argv: list[str] | None = None) -> int:
         found = measure(options)
         peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
         print(json.dumps(found | {"peak": peak}))
+    elif options.sizes:
+        report_sizes()
     else:
         report(options.quick)
     return 0

@@ -50,7 +50,7 @@ def test_jax_compiles_nothing_after_the_first_step(on_jax):
 
 def test_tensorflow_traces_nothing_after_the_first_step():
     found = run("tests/support/measured_steps.py", KERAS_BACKEND="tensorflow")
-    assert found["compiled"] == [3, 3, 3]
+    assert found["compiled"] == [4, 4, 4]  # and the norm of the gradient
     assert np.isfinite(found["losses"]).all()
 
 
