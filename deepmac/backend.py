@@ -1,4 +1,4 @@
-"""Which backend Keras runs on, and what is particular to it: compiling functions.
+"""Which backend Keras runs on, and what is particular to it, such as compiling functions.
 
 The only module that knows one backend from another. The network itself is `keras.ops`.
 """
@@ -8,7 +8,7 @@ import importlib.util
 import os
 import random
 import sys
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 from deepmac.errors import DeepmacError, did_you_mean
@@ -143,6 +143,35 @@ def _compiled_by_jax(function: Callable[..., Any], model: Any) -> Callable[..., 
             return function(*arguments)
 
     return lambda *arguments: pure([v.value for v in variables], *arguments)
+
+
+def rematerialised(call: Callable[[Any], Any], x: Any, moved: Sequence[Any]) -> Any:
+    """What `call(x)` returns, computed a second time when its gradient is wanted.
+
+    Nothing but `x` is kept for the gradient then, where a plain call keeps what every operation
+    inside has put out. On JAX only: elsewhere it is the plain call.
+
+    Args:
+        call: of an array, in `keras.ops`. Uses variables of Keras.
+        x: the array.
+        moved: all variables that `call` assigns to.
+    """
+    import keras
+
+    if keras.config.backend() != "jax":
+        return call(x)
+    import jax  # pyright: ignore[reportMissingImports]
+
+    @jax.checkpoint
+    def pure(x):
+        y = call(x)
+        return y, [variable.value for variable in moved]
+
+    y, values = pure(x)
+    # What was assigned inside has no meaning outside.
+    for variable, value in zip(moved, values, strict=True):
+        variable.assign(value)
+    return y
 
 
 def bfloat16_units(environment: Mapping[str, str]) -> str | None:

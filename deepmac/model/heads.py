@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from typing import NamedTuple
 
 from deepmac.config.schema import CenterNetConfig, PredictionHeadConfig
-from deepmac.model.layers import BuiltLayer, convolution
+from deepmac.model.layers import Block, BuiltLayer, convolution
 from deepmac.model.tensors import Tensor, ops
 
 
@@ -71,7 +71,7 @@ def _hidden(config: PredictionHeadConfig | None):
     return config.num_filters, config.kernel_sizes
 
 
-class PredictionHead(BuiltLayer):
+class PredictionHead(Block):
     """Convolutions with ReLU, then a 1x1 convolution: [B, h, w, C] -> [B, h, w, out_channels].
 
     Args:

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 import keras
 
 from deepmac.errors import ConfigError, did_you_mean, one_of
-from deepmac.model.layers import BuiltLayer, batch_norm, convolution
+from deepmac.model.layers import Block, BuiltLayer, batch_norm, convolution
 from deepmac.model.tensors import ops
 
 
@@ -200,7 +200,7 @@ class Hourglass(BuiltLayer):
         return run(self.encoder_block1, x, training) + high
 
 
-class ResidualBlock(BuiltLayer):
+class ResidualBlock(Block):
     """Two 3x3 convolutions around which the input, or a 1x1 convolution of it, is added."""
 
     folds = (("conv", "norm"),)
@@ -227,7 +227,7 @@ class ResidualBlock(BuiltLayer):
         return ops.relu(y + (self.skip(x, training=training) if self.skip else x))
 
 
-class ConvBlock(BuiltLayer):
+class ConvBlock(Block):
     """Convolution without bias, batch norm and, if `relu`, ReLU."""
 
     folds = (("conv", "norm"),)

@@ -11,9 +11,9 @@ from typing import Any, ClassVar
 import keras
 import numpy as np
 
-from deepmac.backend import convolve, normalise_batch
+from deepmac.backend import convolve, normalise_batch, rematerialised
 from deepmac.model.tensors import Tensor
-from deepmac.model.variables import layers_under
+from deepmac.model.variables import layers_below, layers_under
 
 NORM_EPSILON = 1e-5
 # Keras convention: moving = 0.1 * moving + 0.9 * batch. It looks like another framework's 0.1
@@ -36,6 +36,39 @@ class BuiltLayer(keras.layers.Layer):
     def __init__(self):
         super().__init__()
         self.built = True  # else Keras tries a call, and does not load weights before
+
+
+class Block(BuiltLayer):
+    """A few layers, called with one feature map, whose activations need not be kept in training.
+
+    Attributes:
+        rematerialise: compute them again when the gradient is wanted; see `rematerialise`.
+    """
+
+    def __init__(self):
+        super().__init__()
+        self.rematerialise = False
+
+    def __call__(self, x, **options):
+        def call(x):
+            return super(Block, self).__call__(x, **options)
+
+        if not self.rematerialise:
+            return call(x)
+        return rematerialised(call, x, self.non_trainable_variables)
+
+
+def rematerialise(layer: keras.layers.Layer) -> None:
+    """Has every outermost block under a layer keep nothing but its input in training.
+
+    The gradient then costs one more pass forwards, and the memory of the inputs of the blocks, of
+    which a network has a few, instead of that of every operation's output.
+    """
+    for below in layers_below(layer):
+        if isinstance(below, Block):
+            below.rematerialise = True
+        else:
+            rematerialise(below)
 
 
 class Convolution(keras.layers.Conv2D):

@@ -6,7 +6,7 @@ heads from the parts of an image classifier, with the defaults of Keras.
 
 import dataclasses
 
-from deepmac.model.layers import BatchNorm, BuiltLayer, convolution
+from deepmac.model.layers import BatchNorm, Block, convolution
 from deepmac.model.tensors import Tensor, ops
 
 NORM_EPSILON = 1.001e-5
@@ -49,7 +49,7 @@ def resnet_blocks(init_channels: int, depth: int) -> "list[PreActivationBlock]":
     return blocks
 
 
-class PreActivationBlock(BuiltLayer):
+class PreActivationBlock(Block):
     """Norm and ReLU, then two 3x3 convolutions around which the input is added.
 
     With `shortcut`, a 1x1 convolution of the normalised input is added instead.

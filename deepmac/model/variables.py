@@ -26,9 +26,14 @@ def named_variables(layer: keras.layers.Layer) -> dict[str, keras.Variable]:
 def layers_under(layer: keras.layers.Layer) -> list[keras.layers.Layer]:
     """A layer and all that `named_variables` finds below it, each once."""
     found = {id(layer): layer}
-    for child in _children(layer).values():
+    for child in layers_below(layer):
         found |= {id(below): below for below in layers_under(child)}
     return list(found.values())
+
+
+def layers_below(layer: keras.layers.Layer) -> list[keras.layers.Layer]:
+    """The layers that a layer has as its own."""
+    return list(_children(layer).values())
 
 
 def _children(layer: keras.layers.Layer) -> dict[str, keras.layers.Layer]:

@@ -170,6 +170,11 @@ def _check(
 ) -> int:
     """The number of normaliser groups, once the numbers fit each other."""
     batch_size = config.train_config.batch_size
+    if options.rematerialise and keras.config.backend() != "jax":
+        raise OptionError(
+            f"--rematerialise: not on {keras.config.backend()}; set KERAS_BACKEND=jax, or cut "
+            f"batches into smaller parts with --accumulation_steps"
+        )
     if num_steps < 1:
         raise ConfigError(
             "train_config.num_steps is 0, for ever; give --num_train_steps"

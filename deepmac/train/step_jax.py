@@ -6,7 +6,7 @@ norms, which so see the whole micro-batch.
 """
 
 import functools
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import jax  # pyright: ignore[reportMissingImports]  (an extra)
@@ -18,6 +18,7 @@ from jax.sharding import (  # pyright: ignore[reportMissingImports]
     PartitionSpec,
 )
 
+from deepmac.model.layers import rematerialise as set_rematerialise
 from deepmac.train.optimizer import clip_by_global_norm, global_norm
 from deepmac.train.step import (
     GRADIENT_NORM,
@@ -40,7 +41,7 @@ class JaxEngine:
         state: what is trained.
         devices: to share the work; None: all there are, of all hosts.
         rematerialise: compute activations a second time in the backward pass in place of keeping
-            them: a third more work, a fraction of the memory.
+            them: a third more work, a fraction of the memory. Sets the network so.
     """
 
     def __init__(
@@ -53,7 +54,8 @@ class JaxEngine:
         devices = list(devices or jax.devices())
         self.num_devices = len(devices)
         self._state = state
-        self._rematerialise = rematerialise
+        if rematerialise:
+            set_rematerialise(state.model)
         mesh = Mesh(np.array(devices), ("batch",))
         self._everywhere = NamedSharding(mesh, PartitionSpec())
         self._by_image = NamedSharding(mesh, PartitionSpec("batch"))
@@ -62,17 +64,29 @@ class JaxEngine:
         self._add = jit(_add, donate_argnums=0)
         self._update = jit(self._updated, donate_argnums=0)
         self._lowered: Any = None
-        self._values: _Values = ([], [], [], [])
-        self.from_variables()
+        self._values: _Values | None = None
 
     @property
     def num_compiled(self) -> int:
         return sum(f._cache_size() for f in (self._gradients, self._add, self._update))
 
     def lower(self, example: MicroBatch) -> Any:
-        """The pass over a micro-batch of these shapes (arrays, or what has their shape and dtype),
-        lowered: `.compile()` gives what says how much memory it needs."""
-        return self._gradients.lower(*self._values[:2], example, jnp.int32(0))
+        """The pass over a micro-batch of these shapes, lowered, without any array: `.compile()`
+        gives what says how much memory it needs.
+
+        Args:
+            example: arrays, or what has their shapes and dtypes.
+        """
+        trainable, statistics, _, _ = self.shapes()
+        step = jax.ShapeDtypeStruct((), jnp.int32)
+        return self._gradients.lower(trainable, statistics, example, step)
+
+    def lower_update(self, example: MicroBatch) -> Any:
+        """As `lower`, the update of all variables after such a pass."""
+        trainable, statistics, _, _ = values = self.shapes()
+        step, number = (jax.ShapeDtypeStruct((), t) for t in (jnp.int32, jnp.float32))
+        done = jax.eval_shape(self._gradients, trainable, statistics, example, step)
+        return self._update.lower(values, done, number, number)
 
     def trace(self, example: MicroBatch) -> None:
         self._lowered = self.lower(self._placed(example))
@@ -83,15 +97,17 @@ class JaxEngine:
     def step(
         self, parts: Sequence[MicroBatch], step: int, learning_rate: float, decay: float
     ) -> Mapping[str, Any]:
+        if self._values is None:
+            self._values = self._placed_values()
         trainable, statistics, slots, averages = self._values
         whole: Any = None
-        number = jnp.int32(step)
+        old_statistics, number = statistics, jnp.int32(step)
         for part in parts:
             done = self._gradients(trainable, statistics, self._placed(part), number)
             statistics = done.statistics
             whole = done if whole is None else self._add(whole, done)
         self._values, metrics = self._update(
-            (trainable, self._values[1], slots, averages),
+            (trainable, old_statistics, slots, averages),
             whole,
             jnp.float32(learning_rate),
             jnp.float32(decay),
@@ -99,30 +115,41 @@ class JaxEngine:
         return metrics
 
     def to_variables(self) -> None:
-        for variable, value in zip(self._variables(), _flat(self._values), strict=True):
-            variable.assign(value)
+        if self._values is None:
+            return
+        for variables, values in zip(self._variables(), self._values, strict=True):
+            for variable, value in zip(variables, values, strict=True):
+                variable.assign(value)
 
     def from_variables(self) -> None:
-        state = self._state
-        # Copies: the arrays of a step are given up to the next one.
-        self._values = tuple(
-            [jax.device_put(np.asarray(v.value), self._everywhere) for v in variables]
-            for variables in (
-                state.model.trainable_variables,
-                state.model.non_trainable_variables,
-                state.optimizer.variables,
-                state.averages,
-            )
-        )  # pyright: ignore[reportAttributeAccessIssue]
+        self._values = None
 
-    def _variables(self) -> list[Any]:
+    def _placed_values(self) -> _Values:
+        """Copies of what the variables hold: the arrays of a step are given up to the next one."""
+        return self._of_variables(
+            lambda v: jax.device_put(np.asarray(v.value), self._everywhere)
+        )
+
+    def shapes(self) -> _Values:
+        """What has the shapes and dtypes of all values, and the devices they are on."""
+        return self._of_variables(
+            lambda v: jax.ShapeDtypeStruct(v.shape, v.dtype, sharding=self._everywhere)
+        )
+
+    def _of_variables(self, function: Callable[[Any], Any]) -> _Values:
+        trainable, others, slots, averages = (
+            [function(v) for v in variables] for variables in self._variables()
+        )
+        return trainable, others, slots, averages
+
+    def _variables(self) -> tuple[Sequence[Any], ...]:
         state = self._state
-        return [
-            *state.model.trainable_variables,
-            *state.model.non_trainable_variables,
-            *state.optimizer.variables,
-            *state.averages,
-        ]
+        return (
+            state.model.trainable_variables,
+            state.model.non_trainable_variables,
+            state.optimizer.variables,
+            state.averages,
+        )
 
     def _placed(self, part: MicroBatch) -> MicroBatch:
         """The arrays on the devices, cut by images. Each host brings its own images."""
@@ -137,8 +164,6 @@ class JaxEngine:
             )
             return losses[TOTAL], (losses, new)
 
-        if self._rematerialise:
-            total = jax.checkpoint(total)
         gradients, (losses, new) = jax.grad(total, has_aux=True)(trainable)
         return Pass(gradients, new, losses)
 
@@ -182,7 +207,3 @@ def _add(whole: Pass, done: Pass) -> Pass:
         jnp.add, (whole.gradients, whole.losses), (done.gradients, done.losses)
     )
     return Pass(gradients, done.statistics, losses)
-
-
-def _flat(values: _Values) -> list[Any]:
-    return [value for some in values for value in some]

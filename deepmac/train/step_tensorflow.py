@@ -37,11 +37,12 @@ class TensorFlowEngine:
         jit = bool(tf.config.list_logical_devices("GPU"))
         self._gradients = tf.function(self._on_all, autograph=False, jit_compile=jit)
         self._add = tf.function(_add, autograph=False)
+        self._norm = tf.function(global_norm, autograph=False)
         self._update = tf.function(self._updated, autograph=False)
 
     @property
     def num_compiled(self) -> int:
-        functions = (self._gradients, self._add, self._update)
+        functions = (self._gradients, self._add, self._norm, self._update)
         return sum(f.experimental_get_tracing_count() for f in functions)
 
     def trace(self, example: MicroBatch) -> None:
@@ -62,7 +63,7 @@ class TensorFlowEngine:
             done = self._gradients(statistics, self._placed(part), number)
             statistics = done.statistics
             whole = done if whole is None else self._add(whole, done)
-        norm = global_norm(whole.gradients)
+        norm = self._norm(whole.gradients)
         if np.isfinite(norm) and np.isfinite(whole.losses[TOTAL]):
             with self._strategy.scope():
                 self._update(
