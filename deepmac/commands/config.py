@@ -109,8 +109,7 @@ def _by_reason(fields: Iterable[UnusedField]) -> dict[str, list[str]]:
     """Why fields are not acted on: title to paths, many of one message told by its own."""
     titles: dict[str, dict[str, list[str]]] = {}
     for field in fields:
-        yet = " yet" if field.unused.later else ""
-        title = f"understood, not acted on{yet}: {field.unused.reason}"
+        title = f"understood, not acted on: {field.unused.reason}"
         titles.setdefault(title, {}).setdefault(field.marked, []).append(field.path)
     return {
         title: [

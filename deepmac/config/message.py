@@ -47,11 +47,9 @@ class Unused:
 
     Attributes:
         reason: in a few words, for `deepmac config validate`.
-        later: a coming part of the program will act on it.
     """
 
     reason: str
-    later: bool = False
 
 
 class _OneOfMark:
@@ -61,12 +59,7 @@ class _OneOfMark:
 OneOf = Annotated[T | None, _OneOfMark]
 """A field that excludes its neighbours: of all of them in a message exactly one is set."""
 
-Training = Annotated[T, Unused("training", later=True)]
-"""A field that only training will act on."""
-
-Evaluation = Annotated[
-    T, Unused("`deepmac evaluate` takes it from the command line", later=False)
-]
+Evaluation = Annotated[T, Unused("`deepmac evaluate` takes it from the command line")]
 """A field of the reference's evaluation loop."""
 
 

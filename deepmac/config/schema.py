@@ -24,7 +24,6 @@ from deepmac.config.message import (
     FieldError,
     Message,
     OneOf,
-    Training,
     Unused,
     message,
 )
@@ -268,10 +267,10 @@ class PredictionHeadConfig(Message):
 class ObjectDetectionConfig(Message):
     """Size and offset of boxes: `object_detection_task`."""
 
-    task_loss_weight: Training[float] = 1.0
-    offset_loss_weight: Training[float] = 1.0
-    scale_loss_weight: Training[float] = 0.1
-    localization_loss: Training[LocalizationLossConfig | None] = None
+    task_loss_weight: float = 1.0
+    offset_loss_weight: float = 1.0
+    scale_loss_weight: float = 0.1
+    localization_loss: LocalizationLossConfig | None = None
     scale_head_params: PredictionHeadConfig | None = None
     offset_head_params: PredictionHeadConfig | None = None
 
@@ -285,12 +284,12 @@ class ObjectDetectionConfig(Message):
 class ObjectCenterConfig(Message):
     """The heatmap of centres and its peaks: `object_center_params`."""
 
-    object_center_loss_weight: Training[float] = 1.0
-    classification_loss: Training[ClassificationLossConfig | None] = None
-    heatmap_bias_init: Training[float] = -2.19  # of the last layer: probability 0.1
-    min_box_overlap_iou: Training[float] = 0.7  # gives the radius of a target's blob
+    object_center_loss_weight: float = 1.0
+    classification_loss: ClassificationLossConfig | None = None
+    heatmap_bias_init: float = -2.19  # of the last layer: probability 0.1
+    min_box_overlap_iou: float = 0.7  # gives the radius of a target's blob
     max_box_predictions: int = 100  # peaks kept per image
-    use_labeled_classes: Training[bool] = False
+    use_labeled_classes: bool = False
     keypoint_weights_for_center: tuple[float, ...] = ()
     center_head_params: PredictionHeadConfig | None = None
     # A peak is the greatest of a square of this side
@@ -312,48 +311,42 @@ class ObjectCenterConfig(Message):
 class MaskHeadConfig(Message):
     """The embeddings and the per-instance mask network: `deepmac_mask_estimation`."""
 
-    classification_loss: Training[ClassificationLossConfig | None] = None
-    task_loss_weight: Training[float] = 1.0
+    classification_loss: ClassificationLossConfig | None = None
+    task_loss_weight: float = 1.0
     dim: int = 256  # channels of the instance embedding
     pixel_embedding_dim: int = 16  # channels of the pixel embedding
-    allowed_masked_classes_ids: Training[tuple[int, ...]] = ()  # from 1; empty: all
+    allowed_masked_classes_ids: tuple[int, ...] = ()  # from 1; empty: all
     mask_size: int = 32  # side of the square RoI mask, in mask cells
-    mask_num_subsamples: Training[int] = -1  # instances per image; -1: all
+    mask_num_subsamples: int = -1  # instances per image; -1: all
     use_xy: bool = True  # two coordinate channels before the pixel embedding
     network_type: str = "hourglass52"  # a key of MASK_NETWORK_STAGES, or cond_inst<D>
     use_instance_embedding: bool = True  # appended to every pixel
     num_init_channels: int = 64  # the network's width follows from it
     predict_full_resolution_masks: bool = False  # in the image's frame, no RoI
     postprocess_crop_size: int = 256  # then, side of the mask cut out for a box
-    max_roi_jitter_ratio: Training[float] = 0.0
-    jitter_mode: Training[JitterMode] = JitterMode.DEFAULT
-    box_consistency_loss_weight: Training[float] = 0.0
-    color_consistency_threshold: Training[float] = 0.4
-    color_consistency_dilation: Training[int] = 2
-    color_consistency_loss_weight: Training[float] = 0.0
-    box_consistency_loss_normalize: Training[LossNormalize] = (
-        LossNormalize.NORMALIZE_AUTO
-    )
-    box_consistency_tightness: Training[bool] = False
-    color_consistency_warmup_steps: Training[int] = 0
-    color_consistency_warmup_start: Training[int] = 0
-    use_only_last_stage: Training[bool] = False  # of the backbone, for the mask loss
-    augmented_self_supervision_max_translation: Training[float] = 0.0
-    augmented_self_supervision_flip_probability: Training[float] = 0.0
-    augmented_self_supervision_loss_weight: Training[float] = 0.0
-    augmented_self_supervision_warmup_start: Training[int] = 0
-    augmented_self_supervision_warmup_steps: Training[int] = 0
-    augmented_self_supervision_loss: Training[SelfSupervisionLoss] = (
-        SelfSupervisionLoss.LOSS_DICE
-    )
-    augmented_self_supervision_scale_min: Training[float] = 1.0
-    augmented_self_supervision_scale_max: Training[float] = 1.0
-    pointly_supervised_keypoint_loss_weight: Training[float] = 0.0
-    ignore_per_class_box_overlap: Training[bool] = False
-    feature_consistency_type: Training[ConsistencyType] = (
-        ConsistencyType.CONSISTENCY_DEFAULT_LAB
-    )
-    feature_consistency_comparison: Training[ConsistencyComparison] = (
+    max_roi_jitter_ratio: float = 0.0
+    jitter_mode: JitterMode = JitterMode.DEFAULT
+    box_consistency_loss_weight: float = 0.0
+    color_consistency_threshold: float = 0.4
+    color_consistency_dilation: int = 2
+    color_consistency_loss_weight: float = 0.0
+    box_consistency_loss_normalize: LossNormalize = LossNormalize.NORMALIZE_AUTO
+    box_consistency_tightness: bool = False
+    color_consistency_warmup_steps: int = 0
+    color_consistency_warmup_start: int = 0
+    use_only_last_stage: bool = False  # of the backbone, for the mask loss
+    augmented_self_supervision_max_translation: float = 0.0
+    augmented_self_supervision_flip_probability: float = 0.0
+    augmented_self_supervision_loss_weight: float = 0.0
+    augmented_self_supervision_warmup_start: int = 0
+    augmented_self_supervision_warmup_steps: int = 0
+    augmented_self_supervision_loss: SelfSupervisionLoss = SelfSupervisionLoss.LOSS_DICE
+    augmented_self_supervision_scale_min: float = 1.0
+    augmented_self_supervision_scale_max: float = 1.0
+    pointly_supervised_keypoint_loss_weight: float = 0.0
+    ignore_per_class_box_overlap: bool = False
+    feature_consistency_type: ConsistencyType = ConsistencyType.CONSISTENCY_DEFAULT_LAB
+    feature_consistency_comparison: ConsistencyComparison = (
         ConsistencyComparison.COMPARISON_DEFAULT_GAUSSIAN
     )
 
@@ -585,10 +578,10 @@ class PipelineConfig(Message):
     """A whole configuration file."""
 
     model: ModelConfig
-    train_config: Training[TrainConfig] = TrainConfig()
-    train_input_reader: Training[InputReaderConfig] = InputReaderConfig()
+    train_config: TrainConfig = TrainConfig()
+    train_input_reader: InputReaderConfig = InputReaderConfig()
     eval_config: Evaluation[EvalConfig] = EvalConfig()
-    eval_input_reader: Evaluation[tuple[InputReaderConfig, ...]] = ()
+    eval_input_reader: tuple[InputReaderConfig, ...] = ()
     graph_rewriter: Annotated[
         GraphRewriterConfig | None, Unused("graphs are not rewritten")
     ] = None

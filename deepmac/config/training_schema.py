@@ -441,20 +441,34 @@ class TrainConfig(Message):
     fine_tune_checkpoint: str = ""
     fine_tune_checkpoint_type: str = ""  # one of CHECKPOINT_TYPES
     fine_tune_checkpoint_version: CheckpointVersion = CheckpointVersion.V1
-    run_fine_tune_checkpoint_dummy_computation: bool = True
+    run_fine_tune_checkpoint_dummy_computation: Annotated[
+        bool, Unused("networks have their variables before they run")
+    ] = True
     num_steps: int = 0  # 0: for ever
     max_number_of_boxes: Annotated[
         int,
         Unused("the input reader's max_number_of_boxes counts, as in the reference"),
     ] = 100
-    unpad_groundtruth_tensors: bool = True
-    add_regularization_loss: bool = True
+    unpad_groundtruth_tensors: Annotated[
+        bool, Unused("empty slots have weight 0 in any case")
+    ] = True
+    add_regularization_loss: Annotated[bool, Unused("these networks have none")] = True
     use_bfloat16: bool = False
-    retain_original_images: bool = False
-    merge_multiple_label_boxes: bool = False
-    use_multiclass_scores: bool = False
-    summarize_gradients: bool = False
-    keep_checkpoint_every_n_hours: float = 10000.0
+    retain_original_images: Annotated[
+        bool, Unused("pictures are of the evaluation records")
+    ] = False
+    merge_multiple_label_boxes: Annotated[
+        bool, Unused("an instance has one category")
+    ] = False
+    use_multiclass_scores: Annotated[bool, Unused("an instance has one category")] = (
+        False
+    )
+    summarize_gradients: Annotated[
+        bool, Unused("the norm of the gradient is always written")
+    ] = False
+    keep_checkpoint_every_n_hours: Annotated[
+        float, Unused("`--checkpoint_max_to_keep` says what is kept")
+    ] = 10000.0
     freeze_variables: Annotated[
         tuple[str, ...], Unused("the reference's TensorFlow 2 loop ignores it")
     ] = ()

@@ -74,9 +74,13 @@ class TrainState:
         optimizer.build(model.trainable_variables)
         averages = []
         if with_averages:
+            # Of a copy: TensorFlow would take the very variable for an initial value.
             averages = [
                 keras.Variable(
-                    v.value, dtype="float32", trainable=False, name="average"
+                    ops.convert_to_numpy(v),
+                    dtype="float32",
+                    trainable=False,
+                    name="average",
                 )
                 for v in model.variables
             ]

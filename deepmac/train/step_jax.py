@@ -59,7 +59,7 @@ class JaxEngine:
         mesh = Mesh(np.array(devices), ("batch",))
         self._everywhere = NamedSharding(mesh, PartitionSpec())
         self._by_image = NamedSharding(mesh, PartitionSpec("batch"))
-        jit = functools.partial(jax.jit, out_shardings=self._everywhere)
+        jit: Any = functools.partial(jax.jit, out_shardings=self._everywhere)
         self._gradients = jit(self._pass)
         self._add = jit(_add, donate_argnums=0)
         self._update = jit(self._updated, donate_argnums=0)

@@ -69,8 +69,13 @@ def step(net, part: MicroBatch, num_devices: int) -> dict[str, np.ndarray]:
         zip(model.variables, before, strict=True)
     ):
         found[f"{number} {variable.name}"] = array(variable) - value
-    for number, average in enumerate(state.averages):
+    for number, (average, variable, value) in enumerate(
+        zip(state.averages, model.variables, before, strict=True)
+    ):
         found[f"average {number}"] = array(average)
+        np.testing.assert_allclose(
+            array(average), (value + array(variable)) / 2, rtol=1e-4, atol=1e-6
+        )
     return found
 
 
