@@ -52,13 +52,15 @@ class Options:
     num_images: int = option("Pictures to generate.", default=20)
     seed: int = option("Decides the pictures.", default=0)
     model: str | None = option(
-        "One more predictor: the configuration of --checkpoint, by default "
+        "The last predictor: the configuration of --checkpoint, by default "
         "center_net_deepmac_tiny, or package.module:factory.",
         default=None,
         metavar="NAME|PATH",
     )
     checkpoint: str | None = option(
-        "Weights of the network, which gets a row then.", default=None, metavar="PATH"
+        "Weights of the network; default: those that come with it.",
+        default=None,
+        metavar="PATH",
     )
 
 
@@ -177,15 +179,12 @@ def _rows(options: Options, beam_args: Sequence[str]) -> list[_Row]:
     """The predictors of the table; Beam's flags, if given, are for all of them."""
     rows = [_Row("box", "box"), _Row("ellipse", "ellipse")]
     rows.append(_Row("grabcut", "grabcut", beam_args=_one_thread_each_processor()))
-    model = options.model
-    if model is None and options.checkpoint is not None:
-        model = _TINY
+    model = options.model or _TINY
     if model in CLASSICAL:
         raise OptionError(f"--model={model}: is in the table anyway")
-    if model is not None:
-        is_own = ":" in model and options.checkpoint is None
-        name = model.rpartition(":")[2] if is_own else "deepmac"
-        rows.append(_Row(name, model, options.checkpoint))
+    is_own = ":" in model and options.checkpoint is None
+    name = model.rpartition(":")[2] if is_own else "deepmac"
+    rows.append(_Row(name, model, options.checkpoint))
     if beam_args:
         rows = [dataclasses.replace(row, beam_args=tuple(beam_args)) for row in rows]
     return rows
@@ -292,8 +291,8 @@ def _table(figures: Mapping[str, Mapping[str, Any]], options: Options) -> Table:
     ]
     if options.model is None and options.checkpoint is None:
         notes.append(
-            "No deepmac row: no trained weights were given (--checkpoint PATH, and --model NAME "
-            f"for another configuration than {_TINY})."
+            f"deepmac is {_TINY} with the weights that come with it: trained on other pictures of "
+            f"this kind, with the masks of the seen categories alone (docs/tiny_model.md)."
         )
     return Table(
         groups=(("", 1), ("IoU at boxes", 3), ("mask AP", 3)),

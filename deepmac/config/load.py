@@ -14,6 +14,7 @@ from deepmac.config.textproto import Document, read
 from deepmac.errors import ConfigError, did_you_mean, one_of
 
 _SUFFIX = ".config"
+_WEIGHTS = ".weights.h5"
 
 
 class ConfigWarning(UserWarning):
@@ -76,6 +77,19 @@ def config_names() -> list[str]:
     return sorted(f.removesuffix(_SUFFIX) for f in files)
 
 
+def shipped_weights(name_or_path: str | Path) -> Path | None:
+    """The weights that come with a shipped configuration; None where there are none.
+
+    Args:
+        name_or_path: of a configuration; one that is a file of its own has no shipped weights.
+    """
+    text = str(name_or_path)
+    if _looks_like_path(text) or os.path.isfile(text):
+        return None
+    path = Path(str(_shipped())) / f"{_shipped_name(text)}{_WEIGHTS}"
+    return path if path.is_file() else None
+
+
 def read_text_file(path: Path) -> str:
     """A text file's contents, without a byte order mark.
 
@@ -100,7 +114,7 @@ def _read_text(name_or_path: str) -> tuple[str, str]:
     """A configuration's text, and what to call it in errors."""
     if _looks_like_path(name_or_path) or os.path.isfile(name_or_path):
         return read_text_file(Path(name_or_path)), name_or_path
-    name = re.sub(r"_tpu-\d+$", "", name_or_path.removesuffix(_SUFFIX))
+    name = _shipped_name(name_or_path)
     names = config_names()
     if name not in names:
         hint = did_you_mean(name, names) or f"; there are {one_of(names)}"
@@ -109,6 +123,10 @@ def _read_text(name_or_path: str) -> tuple[str, str]:
         )
     file = _shipped() / f"{name}{_SUFFIX}"
     return file.read_text(encoding="utf-8"), file.name
+
+
+def _shipped_name(text: str) -> str:
+    return re.sub(r"_tpu-\d+$", "", text.removesuffix(_SUFFIX))
 
 
 def _looks_like_path(text: str) -> bool:

@@ -17,7 +17,7 @@ from deepmac.backend import compiled, repeatable_weights
 from deepmac.boxes import denormalise
 from deepmac.checkpoint.facts import infer_embedding_kernel
 from deepmac.checkpoint.load import load_weights, open_weights
-from deepmac.config.load import load_config
+from deepmac.config.load import load_config, shipped_weights
 from deepmac.config.printing import lines_of
 from deepmac.config.schema import CenterNetConfig
 from deepmac.errors import CheckpointError, DataError
@@ -70,6 +70,8 @@ def load_network(
         backbone=backbone,
         reference_quirks=reference_quirks,
     )
+    if checkpoint is None and not random_weights:
+        checkpoint = shipped_weights(name_or_path)
     if checkpoint is None:
         if not random_weights:
             raise CheckpointError(

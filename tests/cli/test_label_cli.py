@@ -104,7 +104,7 @@ MISTAKES = [
     (["--model=grabcutt"], "did you mean 'grabcut'?"),
     (["--model=center_net_deepmac_512x512_voc_onl"], "center_net_deepmac_512x512_voc_"),
     (["--model=path/to/no.config"], "no.config"),
-    (["--model=center_net_deepmac_tiny"], "no checkpoint is given"),
+    (["--model=center_net_deepmac_small"], "no checkpoint is given"),
     (["--model=nowhere:make"], "cannot import nowhere"),
     (["--checkpoint=ckpt-1"], "'ellipse' takes no checkpoint"),
     (["--set=model=1"], "'ellipse' takes no overrides"),

@@ -71,7 +71,7 @@ def test_one_table_holds_the_figures_of_every_predictor(made):
         ]
         assert cells == [f"{value:.3f}" for value in wanted]
     assert rows["oval"] == rows["ellipse"]
-    assert "No deepmac row" not in printed
+    assert "the weights that come with it" not in printed
 
 
 def test_the_page_shows_each_picture_in_every_column(made):
@@ -116,27 +116,27 @@ def test_a_second_run_computes_nothing_again(made, monkeypatch):
     assert again.splitlines()[:-1] == printed.splitlines()[:-1]  # the last has the time
 
 
-def test_without_weights_the_table_says_what_is_missing(made):
-    options, _, _, _ = made
+def test_the_last_row_is_the_network_that_ships(made):
+    options, out, _, _ = made
     printed = _run(Options(out=options.out, num_images=NUM_IMAGES))
-    assert "No deepmac row: no trained weights were given" in printed
+    iou = figures(out, "deepmac")["mean_iou_at_gt_boxes"]
+    assert re.search(rf"^ deepmac +{iou:.3f} ", printed, re.MULTILINE)
+    assert "deepmac is center_net_deepmac_tiny with the weights" in printed
+    assert iou > figures(out, "ellipse")["mean_iou_at_gt_boxes"]  # it has learned
     assert "oval" not in printed
 
 
-def test_with_weights_there_is_a_deepmac_row(made, tmp_path):
+def test_other_weights_take_its_place(tmp_path):
     from deepmac.checkpoint.native import save_weights
     from deepmac.predictors.deepmac import load_network
 
-    options, out, _, _ = made
-    tiny = "center_net_deepmac_tiny"
+    tiny, out = "center_net_deepmac_tiny", tmp_path / "out"
     weights = tmp_path / "tiny.weights.h5"
     save_weights(load_network(tiny, random_weights=True), str(weights))
-    printed = _run(
-        Options(out=options.out, num_images=NUM_IMAGES, checkpoint=str(weights))
-    )
+    printed = _run(Options(out=str(out), num_images=1, checkpoint=str(weights)))
     iou = figures(out, "deepmac")["mean_iou_at_gt_boxes"]
     assert re.search(rf"^ deepmac +{iou:.3f} ", printed, re.MULTILINE)
-    assert "No deepmac row" not in printed
+    assert "the weights that come with it" not in printed
     assert "<h3>deepmac</h3>" in (out / "index.html").read_text()
 
 
