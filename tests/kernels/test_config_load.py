@@ -146,8 +146,12 @@ def test_the_super_categories_cover_coco_twice(case):
     assert set(groups["VOC"].split(",")) == VOC_NAMES
 
 
-def test_the_tiny_configuration_fits_the_generated_set():
-    config = load_config("center_net_deepmac_tiny")
+OURS = ["center_net_deepmac_small", "center_net_deepmac_tiny"]
+
+
+@pytest.mark.parametrize("name", OURS)
+def test_our_configurations_fit_the_generated_set(name):
+    config = load_config(name)
     center_net = config.model.center_net
     seen = [kind for kind in KINDS if kind.is_seen]
     assert center_net.num_classes == len(KINDS)
@@ -173,7 +177,7 @@ def test_the_recorded_configurations_of_the_reference_load(shared_golden):
 
 def test_the_names_are_those_of_the_files():
     published = [f"center_net_deepmac_{case[0]}" for case in PUBLISHED]
-    assert config_names() == sorted([*published, "center_net_deepmac_tiny"])
+    assert config_names() == sorted([*published, *OURS])
 
 
 @pytest.mark.parametrize(
