@@ -206,7 +206,7 @@ def test_a_path_is_read_too(tmp_path):
     ("name", "end"),
     [
         ("center_net_deepmac_512x512_voc", "; did you mean 'center_net_deepmac_512x512_voc_only'?"),
-        ("zzz", "center_net_deepmac_512x512_voc_only, center_net_deepmac_tiny"),
+        ("zzz", "center_net_deepmac_small, center_net_deepmac_tiny"),
         ("", "center_net_deepmac_tiny"),
         ("no/such/file.config", "no/such/file.config: no such file"),
         ("{tmp}", "{tmp}: cannot read it: Is a directory"),
