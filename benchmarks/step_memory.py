@@ -184,14 +184,18 @@ def report(quick: bool) -> None:
             quick=quick or precision == "bfloat16" or name in same,
         )
         standing, held = _standing(found), _held(found)
-        allocated = found.get("allocated")
-        peak = standing + allocated / 1e9 if allocated else None
+        if "allocated" in found:
+            allocated = found["allocated"] / 1e9
+            of_xla = f"{allocated:.2f} | {standing + allocated:.2f}"
+            fits = "yes" if standing + allocated < LIMIT_GB else "no"
+        else:
+            of_xla = " | "
+            fits = "yes" if held < LIMIT_GB else "not by this count"
         print(
             f"| {name.removeprefix('center_net_deepmac_')}, {batch}, {batch * (slots or 100)} | "
             f"{precision} | {'yes' if rematerialise else 'no'} | {found['flops'] / 1e12:.2f} | "
             f"{standing:.2f} | {found['kept'] / 1e9:.2f} | {held:.2f} | "
-            f"{f'{allocated / 1e9:.2f} | {peak:.2f}' if peak else ' | '} | "
-            f"{'yes' if (peak or held) < LIMIT_GB else 'no'} | "
+            f"{of_xla} | {fits} | "
             f"{', '.join(found['leaving']) or 'nothing'} |",
             flush=True,
         )

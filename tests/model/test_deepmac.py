@@ -5,6 +5,7 @@ import dataclasses
 import numpy as np
 import pytest
 
+from deepmac.checkpoint.native import save_weights
 from deepmac.config.load import load_config
 from deepmac.model.deepmac import DeepMAC, Embeddings
 from deepmac.model.hourglass import HourglassSpec
@@ -199,3 +200,10 @@ def test_the_published_network_has_its_published_size():
     assert statistics == 172_928
     named = named_variables(model)
     assert len(named) == len(model.variables) == 1_582
+
+
+def test_the_weights_of_the_tiny_network_are_small_enough_to_ship(tmp_path):
+    path = tmp_path / "tiny.weights.h5"
+    tiny = DeepMAC(load_config("center_net_deepmac_tiny").model.center_net)
+    save_weights(tiny, str(path))
+    assert path.stat().st_size < 5_000_000

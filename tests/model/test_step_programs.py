@@ -10,6 +10,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from deepmac.config.load import load_config
+from deepmac.errors import OptionError
+from deepmac.train.run import RunOptions, train
+
 ROOT = Path(__file__).parents[2]
 
 has_jax = pytest.mark.skipif(
@@ -67,6 +71,13 @@ def test_rematerialised_steps_keep_little_and_change_nothing(on_jax):
     assert max(on_jax["differences"]) < 2e-3
     assert np.median(on_jax["differences"]) < 1e-5
     assert min(on_jax["statistics_moved"]) > 0
+
+
+def test_tensorflow_refuses_to_rematerialise_before_anything_is_written(tmp_path):
+    options = RunOptions(model_dir=tmp_path / "run", rematerialise=True)
+    with pytest.raises(OptionError, match=r"^--rematerialise: not on tensorflow: set"):
+        train(load_config("center_net_deepmac_tiny"), options)
+    assert not (tmp_path / "run").exists()
 
 
 @has_jax
