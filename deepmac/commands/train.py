@@ -76,6 +76,12 @@ STOPPED = 143
     help="Devices that share a step; default: all GPUs or TPU cores, or the processor.",
 )
 @click.option(
+    "--distributed",
+    is_flag=True,
+    help="Share each step with other hosts that run the same command (JAX); --model_dir is on "
+    "storage of all of them.",
+)
+@click.option(
     "--accumulation_steps",
     type=click.IntRange(min=1),
     default=1,
@@ -146,6 +152,7 @@ def command(
     evaluate_every_n: int | None,
     sample_1_of_n_eval_examples: int,
     num_devices: int | None,
+    distributed: bool,
     accumulation_steps: int,
     normaliser_groups: int | None,
     rematerialise: bool,
@@ -188,6 +195,7 @@ def command(
         num_steps=num_train_steps,
         seed=seed,
         num_devices=num_devices,
+        distributed=distributed,
         accumulation_steps=accumulation_steps,
         normaliser_groups=normaliser_groups,
         rematerialise=rematerialise,

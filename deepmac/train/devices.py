@@ -1,6 +1,7 @@
 """The devices that share the work of a step, and the types that a network computes in."""
 
 import contextlib
+import os
 from collections.abc import Iterator
 from typing import Any
 
@@ -14,6 +15,9 @@ class Devices:
 
     Args:
         num: so many; None: all accelerators, or the processor.
+        distributed: join the other hosts first (JAX). On TPU pods, SLURM and other clusters that
+            JAX knows nothing more is needed; elsewhere the environment of each host says
+            JAX_COORDINATOR_ADDRESS, JAX_NUM_PROCESSES and JAX_PROCESS_ID.
 
     Attributes:
         num: of all hosts.
@@ -21,15 +25,21 @@ class Devices:
         engine_options: what `open_engine` needs to know.
 
     Raises:
-        OptionError: there are fewer.
+        OptionError: there are fewer, or the other hosts cannot be joined.
     """
 
-    def __init__(self, num: int | None = None):
+    def __init__(self, num: int | None = None, *, distributed: bool = False):
         self.host, self.num_hosts = 0, 1
         self._strategy: Any = None
         if keras.config.backend() == "jax":
+            if distributed:
+                _join_hosts()
             self._use_jax(num)
         else:
+            if distributed:
+                raise OptionError(
+                    "--distributed: several hosts share a step on JAX alone; set KERAS_BACKEND=jax"
+                )
             self._use_tensorflow(num)
 
     @property
@@ -59,6 +69,29 @@ class Devices:
             names = [device.name for device in devices[: self.num]]
             self._strategy = tf.distribute.MirroredStrategy(names)
         self.engine_options = {"strategy": self._strategy}
+
+
+def _join_hosts() -> None:
+    import jax  # pyright: ignore[reportMissingImports]
+
+    known: dict[str, Any] = {}
+    if "JAX_NUM_PROCESSES" in os.environ:
+        try:
+            known = {
+                "num_processes": int(os.environ["JAX_NUM_PROCESSES"]),
+                "process_id": int(os.environ["JAX_PROCESS_ID"]),
+            }
+        except (KeyError, ValueError) as e:
+            raise OptionError(
+                f"--distributed: JAX_NUM_PROCESSES is set, but JAX_PROCESS_ID or one of them is no "
+                f"number ({e})"
+            ) from None
+    try:
+        jax.distributed.initialize(**known)
+    except (RuntimeError, ValueError) as e:
+        raise OptionError(
+            f"--distributed: cannot join the other hosts: {str(e).partition(chr(10))[0]}"
+        ) from None
 
 
 def _checked(num: int | None, available: int, backend: str) -> int:

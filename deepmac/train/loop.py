@@ -70,6 +70,8 @@ class Loop:
         progress: says how far it is.
         monitor: writes for TensorBoard; None: nothing is written.
         counts: events, such as `steps_skipped`.
+        num_hosts: that train together.
+        is_chief: this one of them saves and evaluates.
     """
 
     plan: Plan
@@ -83,6 +85,8 @@ class Loop:
     progress: Progress
     monitor: Monitor | None
     counts: collections.Counter[str]
+    num_hosts: int = 1
+    is_chief: bool = True
 
     def run(self) -> bool:
         """Trains to the last step; says whether it got there, or was told to stop before.
@@ -90,7 +94,7 @@ class Loop:
         Raises:
             Diverged: a loss or a gradient is not finite. The weights are those before it.
         """
-        with _stop_signals() as stopped:
+        with self._stopping() as stopped:
             if self.step == 0:
                 self._save()
             behind: collections.deque[_Done] = collections.deque()
@@ -124,6 +128,11 @@ class Loop:
             ):
                 self._save()
         return self.step == self.plan.num_steps
+
+    def _stopping(self) -> contextlib.AbstractContextManager[threading.Event]:
+        """Among several hosts, which cannot stop after the same step, a signal ends this one."""
+        alone = self.num_hosts == 1
+        return _stop_signals() if alone else contextlib.nullcontext(threading.Event())
 
     def _is_due(self, every: int) -> bool:
         return every > 0 and self.step % every == 0
@@ -173,6 +182,8 @@ class Loop:
         self.progress.say(f"{what}: left out, {self.counts['steps_skipped']} in all")
 
     def _save(self) -> None:
+        if not self.is_chief:
+            return
         self.engine.to_variables()
         with self.progress.phase(f"checkpoint of step {self.step}"):
             save_checkpoint(
@@ -185,7 +196,7 @@ class Loop:
             )
 
     def _evaluate(self) -> None:
-        if self.evaluate is None:
+        if self.evaluate is None or not self.is_chief:
             return
         self.engine.to_variables()
         with (

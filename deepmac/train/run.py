@@ -20,6 +20,7 @@ from deepmac.data.foreign import with_categories
 from deepmac.data.input import TrainingInput, training_input
 from deepmac.errors import ConfigError, OptionError
 from deepmac.model.deepmac import DeepMAC
+from deepmac.train.batch import Normalisers
 from deepmac.train.checkpoints import (
     Checkpoint,
     latest_checkpoint,
@@ -46,6 +47,7 @@ class RunOptions:
         num_steps: of the whole run; None: those of the configuration.
         seed: decides the fresh weights, the order of the images and all that is drawn.
         num_devices: that share a step; None: all accelerators, or the processor.
+        distributed: see `Devices`.
         accumulation_steps: parts that a step's batch is computed in, one after the other.
         normaliser_groups: parts of a batch whose losses are normalised each by itself, as on the
             replicas of the reference; None: one for each device and accumulation step; 1: the
@@ -65,6 +67,7 @@ class RunOptions:
     num_steps: int | None = None
     seed: int = 0
     num_devices: int | None = None
+    distributed: bool = False
     accumulation_steps: int = 1
     normaliser_groups: int | None = None
     rematerialise: bool = False
@@ -88,7 +91,7 @@ def train(config: PipelineConfig, options: RunOptions) -> bool:
     """
     num_steps = options.num_steps or config.train_config.num_steps
     learning_rate_of(config.train_config.optimizer)  # or there is none: told at once
-    devices = Devices(options.num_devices)
+    devices = Devices(options.num_devices, distributed=options.distributed)
     groups = _check(config, options, devices, num_steps)
     model_dir = options.model_dir
     _make(model_dir)
@@ -126,6 +129,12 @@ def train(config: PipelineConfig, options: RunOptions) -> bool:
             if checkpoint is not None:
                 restore_checkpoint(state, checkpoint)
         step = checkpoint.step if checkpoint else 0
+        if source.num_batches is not None and source.num_batches < num_steps:
+            num_steps = source.num_batches
+            progress.say(
+                f"train_input_reader.num_epochs is {config.train_input_reader.num_epochs}: there are "
+                f"batches for {num_steps} steps"
+            )
         if step >= num_steps:
             progress.say(f"{model_dir}: has all of its {num_steps} steps")
             return True
@@ -147,11 +156,15 @@ def train(config: PipelineConfig, options: RunOptions) -> bool:
             model_dir=model_dir,
             facts=facts,
             step=step,
-            batches=_batches(source, config, options, groups, step, counts, progress),
+            batches=_batches(
+                source, config, options, devices, groups, step, counts, progress
+            ),
             evaluate=(lambda: validation(state.model)) if validation else None,
             progress=progress,
             monitor=monitor,
             counts=counts,
+            num_hosts=devices.num_hosts,
+            is_chief=devices.host == 0,
         )
         try:
             with devices.scope:
@@ -352,6 +365,7 @@ def _batches(
     source: TrainingInput,
     config: PipelineConfig,
     options: RunOptions,
+    devices: Devices,
     groups: int,
     first: int,
     counts: collections.Counter[str],
@@ -363,6 +377,8 @@ def _batches(
         for line in item.skipped:
             progress.say(f"skipped: {line}")
         counts.update(item.counts)
-        factors = normalisers(item.batch, center_net, groups)
+        # This host's groups, of those of all hosts.
+        of_host = normalisers(item.batch, center_net, groups // devices.num_hosts)
+        factors = Normalisers(*(scale / devices.num_hosts for scale in of_host))
         whole = MicroBatch(item.batch, factors)
         yield split(whole, options.accumulation_steps), item.image_ids

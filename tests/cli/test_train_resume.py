@@ -3,6 +3,7 @@
 import os
 import random
 import signal
+import socket
 import subprocess
 import sys
 import time
@@ -39,13 +40,13 @@ def run(*args, **kwargs) -> str:
     return said
 
 
-def stop_after(process, model_dir: Path, step: int, how: signal.Signals) -> None:
+def stop_after(process, model_dir: Path, step: int, how: signal.Signals) -> str:
     """Sends a signal once the checkpoint of a step is there."""
     while not (model_dir / f"step-{step:08d}").exists():
         assert process.poll() is None, process.stderr.read()
         time.sleep(0.01)
     process.send_signal(how)
-    process.communicate()
+    return process.communicate()[1]
 
 
 def final_state(model_dir: Path) -> dict[str, np.ndarray]:
@@ -80,7 +81,38 @@ def test_a_run_killed_at_random_steps_ends_with_the_same_weights(
 def test_a_run_told_to_stop_saves_what_it_has_and_goes_on(overrides, tmp_path):
     run(overrides, tmp_path / "whole")
     process = start(overrides, tmp_path / "stopped")
-    stop_after(process, tmp_path / "stopped", 0, signal.SIGTERM)
-    assert process.returncode == 143
+    said = stop_after(process, tmp_path / "stopped", 0, signal.SIGTERM)
+    assert process.returncode == 143, said
     run(overrides, tmp_path / "stopped")
     assert_same(tmp_path / "stopped", tmp_path / "whole")
+
+
+@pytest.mark.slow
+def test_two_hosts_make_the_run_of_one(overrides, tmp_path):
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        address = f"127.0.0.1:{free.getsockname()[1]}"
+    hasty = {"XLA_FLAGS": "--xla_backend_optimization_level=0"}
+    hosts = [
+        start(
+            overrides,
+            tmp_path / "two",
+            "--distributed",
+            backend="jax",
+            JAX_COORDINATOR_ADDRESS=address,
+            JAX_NUM_PROCESSES="2",
+            JAX_PROCESS_ID=str(number),
+            **hasty,
+        )
+        for number in range(2)
+    ]
+    for host in hosts:
+        _, said = host.communicate()
+        assert host.returncode == 0, said
+    run(overrides, tmp_path / "one", "--normaliser_groups", "2", backend="jax", **hasty)
+    together, alone = final_state(tmp_path / "two"), final_state(tmp_path / "one")
+    for name, value in alone.items():
+        # Sums in another order; Adam makes steps of the signs of tiny gradients.
+        np.testing.assert_allclose(
+            together[name], value, rtol=0.1, atol=2e-2, err_msg=name
+        )
