@@ -185,7 +185,7 @@ def _check(
     batch_size = config.train_config.batch_size
     if options.rematerialise and keras.config.backend() != "jax":
         raise OptionError(
-            f"--rematerialise: not on {keras.config.backend()}: set KERAS_BACKEND=jax, or cut "
+            f"--rematerialise: not on {keras.config.backend()}; set KERAS_BACKEND=jax, or cut "
             f"batches into smaller parts with --accumulation_steps"
         )
     if num_steps < 1:

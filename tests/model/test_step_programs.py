@@ -75,7 +75,7 @@ def test_rematerialised_steps_keep_little_and_change_nothing(on_jax):
 
 def test_tensorflow_refuses_to_rematerialise_before_anything_is_written(tmp_path):
     options = RunOptions(model_dir=tmp_path / "run", rematerialise=True)
-    with pytest.raises(OptionError, match=r"^--rematerialise: not on tensorflow: set"):
+    with pytest.raises(OptionError, match=r"^--rematerialise: not on tensorflow; set"):
         train(load_config("center_net_deepmac_tiny"), options)
     assert not (tmp_path / "run").exists()
 
