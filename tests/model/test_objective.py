@@ -392,7 +392,10 @@ def test_quirks_change_what_is_compared_in_rois_alone(network):
         batch = batch._replace(view=np.tile(np.float32([0.5, 0.5, 0, 0, 1]), (4, 1)))
         found = [losses_of(model, batch) for model in (ours, reference)]
         assert (found[0][objective.BOX] != found[1][objective.BOX]) == differs
-        assert found[0][objective.MASK] == found[1][objective.MASK]
+        # but for how norms round
+        assert found[0][objective.MASK] == pytest.approx(
+            found[1][objective.MASK], rel=1e-5
+        )
 
 
 def test_with_jitter_the_boxes_are_those_of_the_instances(network):
