@@ -83,7 +83,8 @@ def measure(options: argparse.Namespace) -> dict[str, Any]:
     import jax  # pyright: ignore[reportMissingImports]
 
     from benchmarks.steps import config_of_side, fresh_state, made_up, side_of
-    from deepmac.train.step import TOTAL, loss_and_statistics, open_engine
+    from deepmac.train.objective import TOTAL
+    from deepmac.train.step import loss_and_statistics, open_engine
 
     config = config_of_side(options.config)
     num_slots = config.train_config.max_number_of_boxes

@@ -53,7 +53,8 @@ def seconds(call: Callable[[], Any], repeats: int) -> dict[str, float]:
 def measure_training(options: argparse.Namespace) -> dict[str, float]:
     """A step of training as `deepmac train` does it; `eager`: as the reference does."""
     from benchmarks.steps import config_of_side, eagerly, fresh_state, made_up
-    from deepmac.train.step import TOTAL, open_engine
+    from deepmac.train.objective import TOTAL
+    from deepmac.train.step import open_engine
 
     config = config_of_side(options.config, options.side)
     is_eager = options.precision == "eager"

@@ -13,7 +13,7 @@ from deepmac.config.training_schema import AugmentationConfig
 from deepmac.data.augment import Frame, Picture, augment
 from deepmac.data.decode import MAX_PIXELS, decode_rgb
 from deepmac.data.image_header import read_header
-from deepmac.data.input_checks import needs_masks
+from deepmac.data.input_checks import needs_every_instance, needs_masks
 from deepmac.data.jitter import jitter_boxes
 from deepmac.data.mask_targets import cut_mask, rows_needed, whole_mask
 from deepmac.data.record_set import RecordSet
@@ -189,10 +189,11 @@ class ElementMaker:
         if self.mask_slots is None:
             return self._subsample(weights, rng)
         trains = weights > 0
-        if columns.masks is not None:
-            trains &= _at(columns.mask_weights, stored) > 0
-        if allowed := self.net.deepmac_mask_estimation.allowed_masked_classes_ids:
-            trains &= np.isin(classes + 1, allowed)
+        if not needs_every_instance(self.net):
+            if columns.masks is not None:
+                trains &= _at(columns.mask_weights, stored) > 0
+            if allowed := self.net.deepmac_mask_estimation.allowed_masked_classes_ids:
+                trains &= np.isin(classes + 1, allowed)
         # The others fill what is left, from the last slot on: empty ones, if there are any.
         first = rng.permutation(np.flatnonzero(trains))
         order = np.concatenate([first, np.flatnonzero(~trains)[::-1]])

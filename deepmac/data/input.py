@@ -30,6 +30,7 @@ from deepmac.data.input_checks import (
     check_records,
     input_paths,
     label_ids,
+    needs_every_instance,
     needs_points,
 )
 from deepmac.data.record_set import SourceSet, index_records, open_each
@@ -256,13 +257,19 @@ def _check_mask_slots(config: PipelineConfig, mask_slots: int) -> None:
     num_slots = config.train_input_reader.max_number_of_boxes
     if not 1 <= mask_slots <= num_slots:
         raise OptionError(
-            f"mask_slots must be in 1..{num_slots} (train_input_reader.max_number_of_boxes), got "
+            f"--mask_slots must be in 1..{num_slots} (train_input_reader.max_number_of_boxes), got "
             f"{mask_slots}"
         )
-    if config.model.center_net.deepmac_mask_estimation.mask_num_subsamples > 0:
+    head = config.model.center_net.deepmac_mask_estimation
+    if head.mask_num_subsamples > 0:
         raise OptionError(
-            "mask_slots and mask_num_subsamples both say which instances take part in the masks; "
+            "--mask_slots and mask_num_subsamples both say which instances take part in the masks; "
             "give one of them"
+        )
+    if head.max_roi_jitter_ratio and needs_every_instance(config.model.center_net):
+        raise OptionError(
+            "--mask_slots: not together with max_roi_jitter_ratio and a loss that needs no masks; "
+            "set the ratio or the loss's weight to 0"
         )
 
 
@@ -336,6 +343,7 @@ class _Batches:
             self.shuffles,
             self.num_epochs,
             self.batch_size,
+            sorted((self.maker.category_ids or {}).items()),
         ]
         digest.update(repr(facts).encode())
         for numbers in (records.files, records.starts, records.ends):

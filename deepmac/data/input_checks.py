@@ -118,6 +118,19 @@ def needs_masks(net: CenterNetConfig) -> bool:
     return net.deepmac_mask_estimation.task_loss_weight > 0
 
 
+def needs_every_instance(net: CenterNetConfig) -> bool:
+    """Whether there is a loss that learns from instances without masks."""
+    head = net.deepmac_mask_estimation
+    return any(
+        (
+            head.box_consistency_loss_weight,
+            head.color_consistency_loss_weight,
+            head.augmented_self_supervision_loss_weight,
+            head.pointly_supervised_keypoint_loss_weight,
+        )
+    )
+
+
 def needs_points(net: CenterNetConfig) -> bool:
     """Whether a configuration trains on points."""
     return net.deepmac_mask_estimation.pointly_supervised_keypoint_loss_weight > 0

@@ -134,7 +134,7 @@ def save_checkpoint(
             "sha256": {n: file_sha256(partial / n) for n in (TRAINED, STATE)},
         }
         (partial / RUN).write_bytes(orjson.dumps(run, option=orjson.OPT_INDENT_2))
-        for name in (TRAINED, STATE, RUN):
+        for name in (TRAINED, STATE, RUN, ""):
             _flush(partial / name)
         shutil.rmtree(folder, ignore_errors=True)
         partial.rename(folder)
@@ -168,7 +168,13 @@ def restore_checkpoint(state: "TrainState", checkpoint: Checkpoint) -> None:
                 f"run began with, or begin another --model_dir"
             )
         for name, variable in variables.items():
-            variable.assign(stored[name])
+            value = stored[name]
+            if value.shape != tuple(variable.shape):
+                raise CheckpointError(
+                    f"{path}: {name} has the shape {list(value.shape)}, the run's network "
+                    f"{list(variable.shape)}; go on with the configuration that the run began with"
+                )
+            variable.assign(value)
 
 
 def remove_partial(model_dir: Path) -> None:
@@ -181,7 +187,9 @@ def _named(state: "TrainState") -> "dict[str, keras.Variable]":
     names = {id(v): name for name, v in named_variables(state.model).items()}
     named = {f"model/{name}": v for name, v in named_variables(state.model).items()}
     for position, variable in enumerate(state.optimizer.variables):
-        named[f"optimizer/{position:04d}_{variable.name}"] = variable
+        # Of a slot's name only the end: what precedes counts the layers made in this process.
+        kind = variable.name.rpartition("_")[2]
+        named[f"optimizer/{position:04d}_{kind}"] = variable
     for average, variable in zip(state.averages, state.model.variables, strict=False):
         named[f"average/{names[id(variable)]}"] = average
     return named

@@ -40,6 +40,11 @@ def check_same(before: Mapping[str, Any], now: Mapping[str, Any], where: str) ->
     Raises:
         CheckpointError: they differ; names up to three settings, with both values.
     """
+    if before.get("input") != now.get("input"):
+        raise CheckpointError(
+            f"{where}: the records, their order or the label map are not those that the run began "
+            f"with; give them again, or another --model_dir"
+        )
     names = sorted(
         n for n in {*before, *now} if before.get(n, None) != now.get(n, None)
     )

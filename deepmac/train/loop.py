@@ -6,18 +6,25 @@ import dataclasses
 import math
 import signal
 import threading
+import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+import orjson
+
 from deepmac.config.training_schema import LearningRateConfig, OptimizerConfig
-from deepmac.errors import DeepmacError, one_of
+from deepmac.errors import DataError, DeepmacError, one_of
 from deepmac.train.checkpoints import predicting_weights, save_checkpoint
 from deepmac.train.monitor import Monitor
+from deepmac.train.objective import TOTAL
 from deepmac.train.progress import Progress
 from deepmac.train.schedule import learning_rate, moving_average_decay
-from deepmac.train.step import GRADIENT_NORM, TOTAL, Engine, MicroBatch, TrainState
+from deepmac.train.step import GRADIENT_NORM, Engine, MicroBatch, TrainState
 from deepmac.train.validation import Scores
+
+EVALUATIONS = "evaluations.jsonl"
+"""File of the model directory: a line for each evaluation."""
 
 _BEHIND = 1  # steps whose losses are not looked at yet: the device need not wait for us
 
@@ -88,46 +95,81 @@ class Loop:
     num_hosts: int = 1
     is_chief: bool = True
 
+    def __post_init__(self):
+        self._behind: collections.deque[_Done] = collections.deque()
+        self._saved = self.step if self.step else None  # newest checkpoint
+
     def run(self) -> bool:
         """Trains to the last step; says whether it got there, or was told to stop before.
 
         Raises:
-            Diverged: a loss or a gradient is not finite. The weights are those before it.
+            Diverged: a loss or a gradient is not finite. Nothing is saved of the steps since the
+                last checkpoint.
+            DataError: a batch cannot be made. The steps before it are saved.
         """
         with self._stopping() as stopped:
             if self.step == 0:
                 self._save()
-            behind: collections.deque[_Done] = collections.deque()
-            is_first = True
-            while self.step < self.plan.num_steps and not stopped.is_set():
-                with self.progress.waiting():
-                    parts, image_ids = next(self.batches)
-                if is_first:
-                    self._get_ready(parts)
-                phase = self.progress.phase("first step")
-                with phase if is_first else contextlib.nullcontext():
-                    done = self._step(parts, image_ids)
-                    if is_first:
-                        done.wait()
-                behind.append(done)
-                is_first = False
-                while len(behind) > _BEHIND:
-                    self._look_at(behind.popleft())
-                is_last = self.step == self.plan.num_steps
-                if self._is_due(self.plan.checkpoint_every) or is_last:
-                    self._look_at_all(behind)
-                    self._save()
-                if self._is_due(self.plan.evaluate_every) or (
-                    is_last and self.plan.evaluate_every
-                ):
-                    self._look_at_all(behind)
-                    self._evaluate()
-            self._look_at_all(behind)
-            if self.step < self.plan.num_steps and not self._is_due(
-                self.plan.checkpoint_every
-            ):
-                self._save()
+            elif self._is_due_for_evaluation() and not self._was_evaluated():
+                self._evaluate()  # the run was stopped in the middle of it
+            if not self._is_over(stopped):
+                self._first_step()
+            while not self._is_over(stopped):
+                self._next_step()
+            self._settle()
+            self._save()
         return self.step == self.plan.num_steps
+
+    def _is_over(self, stopped: threading.Event) -> bool:
+        return self.step >= self.plan.num_steps or stopped.is_set()
+
+    def _first_step(self) -> None:
+        """Each part of it is told: it may take minutes."""
+        with self.progress.phase("reading the first batch"):
+            parts, image_ids = next(self.batches)
+        with self.progress.phase("tracing the step"):
+            self.engine.trace(parts[0])
+        with self.progress.phase("compiling the step"):
+            self.engine.compile()
+        with self.progress.phase("first step"):
+            done = self._step(parts, image_ids)
+            done.wait()
+        self._behind.append(done)
+        self._settle()
+        self.progress.restart()
+        self._save_and_evaluate()
+
+    def _next_step(self) -> None:
+        with self.progress.patience(f"waiting for step {self.step + 1}"):
+            begin = time.monotonic()
+            try:
+                parts, image_ids = next(self.batches)
+            except DataError:
+                self._settle()
+                self._save()  # the steps before the bad batch are good
+                raise
+            # A device that is still busy has not waited.
+            if all(done.is_ready() for done in self._behind):
+                self.progress.waited(time.monotonic() - begin)
+            self._behind.append(self._step(parts, image_ids))
+            while len(self._behind) > _BEHIND:
+                self._look_at(self._behind.popleft())
+        self._save_and_evaluate()
+
+    def _save_and_evaluate(self) -> None:
+        is_last = self.step == self.plan.num_steps
+        if is_last or self._is_due(self.plan.checkpoint_every):
+            self._settle()
+            self._save()
+        if self._is_due_for_evaluation():
+            self._settle()
+            self._save()  # an evaluation may be long
+            self._evaluate()
+
+    def _is_due_for_evaluation(self) -> bool:
+        is_last = self.step == self.plan.num_steps
+        every = self.plan.evaluate_every
+        return self._is_due(every) or (is_last and every > 0)
 
     def _stopping(self) -> contextlib.AbstractContextManager[threading.Event]:
         """Among several hosts, which cannot stop after the same step, a signal ends this one."""
@@ -137,22 +179,17 @@ class Loop:
     def _is_due(self, every: int) -> bool:
         return every > 0 and self.step % every == 0
 
-    def _get_ready(self, parts: Sequence[MicroBatch]) -> None:
-        with self.progress.phase("tracing the step"):
-            self.engine.trace(parts[0])
-        with self.progress.phase("compiling the step"):
-            self.engine.compile()
-
     def _step(self, parts: Sequence[MicroBatch], image_ids: Sequence[Any]) -> "_Done":
         rate = learning_rate(self.plan.rate, self.step)
-        decay = moving_average_decay(self.plan.average_decay or 0.0, self.step)
+        decay = moving_average_decay(self.plan.average_decay or 0.0, self.step + 1)
         metrics = self.engine.step(parts, self.step, rate, decay)
         self.step += 1
         return _Done(self.step, image_ids, rate, metrics)
 
-    def _look_at_all(self, behind: "collections.deque[_Done]") -> None:
-        while behind:
-            self._look_at(behind.popleft())
+    def _settle(self) -> None:
+        """Waits for all steps begun, and deals with what they say."""
+        while self._behind:
+            self._look_at(self._behind.popleft())
 
     def _look_at(self, done: "_Done") -> None:
         """Waits for a step, and deals with what it says."""
@@ -173,7 +210,7 @@ class Loop:
             f"{one_of(done.image_ids, limit=200)}"
         )
         if not self.plan.skip_non_finite:
-            # Updates that are not finite are never made, so these are the weights before it.
+            # Updates that are not finite are never made, and nothing is saved after one.
             raise Diverged(
                 f"{what}; lower the learning rate, set gradient_clipping_by_norm, or give "
                 f"--on_non_finite skip to leave such steps out"
@@ -182,8 +219,9 @@ class Loop:
         self.progress.say(f"{what}: left out, {self.counts['steps_skipped']} in all")
 
     def _save(self) -> None:
-        if not self.is_chief:
+        if not self.is_chief or self.step == self._saved:
             return
+        self._saved = self.step
         self.engine.to_variables()
         with self.progress.phase(f"checkpoint of step {self.step}"):
             save_checkpoint(
@@ -208,8 +246,15 @@ class Loop:
             f"step {self.step}: "
             + ", ".join(f"{name} {value:.4f}" for name, value in scores.values.items())
         )
+        with (self.model_dir / EVALUATIONS).open("ab") as file:
+            file.write(orjson.dumps({"step": self.step, **scores.values}) + b"\n")
         if self.monitor is not None:
             self.monitor.evaluation(self.step, scores.values, scores.pictures)
+
+    def _was_evaluated(self) -> bool:
+        path = self.model_dir / EVALUATIONS
+        lines = path.read_bytes().splitlines() if path.exists() else []
+        return any(line.startswith(b'{"step":%d,' % self.step) for line in lines)
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -220,6 +265,11 @@ class _Done:
     image_ids: Sequence[Any]
     rate: float
     metrics: Mapping[str, Any]
+
+    def is_ready(self) -> bool:
+        """Whether the device is done with it."""
+        value = self.metrics[TOTAL]
+        return not hasattr(value, "is_ready") or value.is_ready()
 
     def wait(self) -> dict[str, float]:
         """Losses and gradient norm, once they are there."""

@@ -14,12 +14,12 @@ class Monitor:
 
     Args:
         model_dir: of the run.
-        step: of which the run goes on: what was written for later steps is hidden.
+        step: after which the run goes on: what was written for later steps is hidden.
     """
 
     def __init__(self, model_dir: Path, step: int):
         self._train, self._eval = (
-            SummaryWriter(str(model_dir / name), purge_step=step)
+            SummaryWriter(str(model_dir / name), purge_step=step + 1)
             for name in ("train", "eval")
         )
 

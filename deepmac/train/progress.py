@@ -57,15 +57,36 @@ class Progress:
         finally:
             done.set()
             thread.join()
-        self.say(f"{name}: {time.monotonic() - begin:.1f} s")
-        self._reset()
+        elapsed = time.monotonic() - begin
+        self.say(f"{name}: {elapsed:.1f} s")
+        self._begin += elapsed  # no part of the pace of steps
 
     @contextlib.contextmanager
-    def waiting(self) -> Iterator[None]:
-        """The time inside is spent waiting for input."""
-        begin = time.monotonic()
-        yield
-        self._waited += time.monotonic() - begin
+    def patience(self, name: str) -> Iterator[None]:
+        """Says every ten seconds what is being waited for."""
+        done = threading.Event()
+
+        def beat() -> None:
+            seconds = 0.0
+            while not done.wait(_BEAT):
+                seconds += _BEAT
+                self.say(f"{name}: {seconds:.0f} s so far")
+
+        thread = threading.Thread(target=beat, daemon=True)
+        thread.start()
+        try:
+            yield
+        finally:
+            done.set()
+            thread.join()
+
+    def waited(self, seconds: float) -> None:
+        """Counts time in which the devices had nothing to do for want of input."""
+        self._waited += seconds
+
+    def restart(self) -> None:
+        """The pace is from now on."""
+        self._reset()
 
     def steps_done(self, step: int, metrics: Mapping[str, float]) -> "Pace | None":
         """Counts a step; says how things are when it is time to.
@@ -78,7 +99,7 @@ class Progress:
             The pace since the last line, when there is a new one.
         """
         self._num_done += 1
-        elapsed = time.monotonic() - self._begin
+        elapsed = max(time.monotonic() - self._begin, 1e-9)
         if elapsed < self._every and step < self._num_steps:
             return None
         pace = Pace(

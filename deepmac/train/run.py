@@ -1,8 +1,10 @@
 """A training run from its options: opens what it needs, in the order in which mistakes are cheap."""
 
 import collections
+import contextlib
 import dataclasses
 import os
+import re
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -12,13 +14,15 @@ import keras
 from deepmac.backend import repeatable_weights
 from deepmac.checkpoint.facts import infer_embedding_kernel
 from deepmac.checkpoint.load import Weights, load_backbone, load_weights, open_weights
-from deepmac.config.notes import PLACEHOLDER
+from deepmac.checkpoint.native import NativeWeights
+from deepmac.config.notes import PLACEHOLDER, unused_fields
 from deepmac.config.schema import PipelineConfig
 from deepmac.config.training_schema import CheckpointVersion
 from deepmac.data.directory import open_records
 from deepmac.data.foreign import with_categories
 from deepmac.data.input import TrainingInput, training_input
 from deepmac.errors import ConfigError, OptionError
+from deepmac.label import is_want_of_memory
 from deepmac.model.deepmac import DeepMAC
 from deepmac.train.batch import Normalisers
 from deepmac.train.checkpoints import (
@@ -31,7 +35,7 @@ from deepmac.train.devices import Devices, computing_in
 from deepmac.train.facts import check_same, facts_of
 from deepmac.train.loop import Loop, Plan
 from deepmac.train.monitor import Monitor
-from deepmac.train.objective import normalisers
+from deepmac.train.objective import check_trainable, normalisers
 from deepmac.train.optimizer import keras_optimizer, learning_rate_of
 from deepmac.train.progress import Progress
 from deepmac.train.step import MicroBatch, TrainState, open_engine, split
@@ -91,12 +95,18 @@ def train(config: PipelineConfig, options: RunOptions) -> bool:
     """
     num_steps = options.num_steps or config.train_config.num_steps
     learning_rate_of(config.train_config.optimizer)  # or there is none: told at once
+    check_trainable(config.model.center_net, reference_quirks=options.reference_quirks)
     devices = Devices(options.num_devices, distributed=options.distributed)
     groups = _check(config, options, devices, num_steps)
     model_dir = options.model_dir
     _make(model_dir)
-    remove_partial(model_dir)
+    if devices.host == 0:
+        remove_partial(model_dir)
     checkpoint = latest_checkpoint(model_dir)
+    if checkpoint is not None and checkpoint.step == 0:
+        checkpoint = None  # nothing is lost, and the settings may be better ones now
+    if checkpoint is None and config.train_config.fine_tune_checkpoint:
+        _weights_to_fine_tune(config)  # or they cannot be had: told at once
     progress = Progress(num_steps, config.train_config.batch_size)
     with progress.phase("opening the records"):
         source = training_input(
@@ -137,7 +147,6 @@ def train(config: PipelineConfig, options: RunOptions) -> bool:
             )
         if step >= num_steps:
             progress.say(f"{model_dir}: has all of its {num_steps} steps")
-            return True
         progress.say(
             _opening(config, options, state, source, devices, groups, validation, step)
         )
@@ -167,7 +176,7 @@ def train(config: PipelineConfig, options: RunOptions) -> bool:
             is_chief=devices.host == 0,
         )
         try:
-            with devices.scope:
+            with devices.scope, _want_of_memory_told():
                 is_complete = loop.run()
             progress.say(
                 "so far: " + ", ".join(f"{n} {name}" for name, n in counts.items())
@@ -178,11 +187,30 @@ def train(config: PipelineConfig, options: RunOptions) -> bool:
                 monitor.close()
 
 
+@contextlib.contextmanager
+def _want_of_memory_told() -> Iterator[None]:
+    """Turns a backend's lack of memory into one line."""
+    try:
+        yield
+    except Exception as e:
+        if not is_want_of_memory(e):
+            raise
+        raise OptionError(
+            "a step does not fit into memory; compute the batch in parts (--accumulation_steps), "
+            "train fewer masks of an image (--mask_slots), compute in bfloat16 "
+            "(--set train_config.use_bfloat16=true) or, on JAX, --rematerialise"
+        ) from e
+
+
 def _check(
     config: PipelineConfig, options: RunOptions, devices: Devices, num_steps: int
 ) -> int:
     """The number of normaliser groups, once the numbers fit each other."""
     batch_size = config.train_config.batch_size
+    if keras.config.backend() not in ("tensorflow", "jax"):
+        raise OptionError(
+            f"KERAS_BACKEND is {keras.config.backend()}; training runs on tensorflow and on jax"
+        )
     if options.rematerialise and keras.config.backend() != "jax":
         raise OptionError(
             f"--rematerialise: not on {keras.config.backend()}; set KERAS_BACKEND=jax, or cut "
@@ -196,7 +224,7 @@ def _check(
     if options.accumulation_steps < 1 or batch_size % num_parts:
         raise OptionError(
             f"a batch of {batch_size} images cannot be cut into {options.accumulation_steps} "
-            f"accumulation steps on {devices.num} devices; --set train_config.batch_size or "
+            f"accumulation steps on {devices.num} device{'s' * (devices.num > 1)}; --set train_config.batch_size or "
             f"--accumulation_steps so that it can"
         )
     groups = options.normaliser_groups or num_parts
@@ -214,6 +242,10 @@ def _check(
 
 
 def _make(model_dir: Path) -> None:
+    if re.match(r"[a-z][a-z0-9+.-]*:/", str(model_dir)):
+        raise OptionError(
+            f"--model_dir={model_dir}: checkpoints are written to local or mounted directories only"
+        )
     try:
         model_dir.mkdir(parents=True, exist_ok=True)
     except OSError as e:
@@ -238,6 +270,11 @@ def _validation(config: PipelineConfig, options: RunOptions) -> Validation | Non
             if not records.manifest:
                 records = with_categories(records, label_map)
             sets.append(records)
+    if not sets and options.evaluate_every:
+        raise OptionError(
+            "--evaluate_every_n: eval_input_reader names no records; --set "
+            "eval_input_reader[0].tf_record_input_reader.input_path=DIR"
+        )
     if not sets:
         return None
     mask_head = config.model.center_net.deepmac_mask_estimation
@@ -295,17 +332,20 @@ def _weights_to_fine_tune(config: PipelineConfig) -> Weights:
             f"{where} is still {path}; name the weights to start from, or start from fresh ones "
             f"with --set '{where}=\"\"'"
         )
-    if train_config.fine_tune_checkpoint_version is not CheckpointVersion.V2:
-        raise ConfigError(
-            f"{where}_version is {train_config.fine_tune_checkpoint_version.name}; only V2 "
-            f"checkpoints (of TensorFlow 2) can be read"
-        )
     if kind not in ("detection", "full", "fine_tune"):
+        what = f"is '{kind}', which hourglasses do not have" if kind else "is not given"
         raise ConfigError(
-            f"{where}_type is '{kind}', which hourglasses do not have; give detection (the backbone) "
-            f"or full (everything)"
+            f"{where}_type {what}; set it to detection (the backbone) or full (everything)"
         )
-    return open_weights(path)
+    weights = open_weights(path)
+    is_ours = isinstance(weights, NativeWeights)
+    version = train_config.fine_tune_checkpoint_version
+    if version is not CheckpointVersion.V2 and not is_ours:
+        raise ConfigError(
+            f"{where}_version is {version.name}; checkpoints of TensorFlow 2 alone can be read: set "
+            f"it to V2 if this is one"
+        )
+    return weights
 
 
 def _plan(
@@ -343,11 +383,11 @@ def _opening(
     """What is about to happen, in a few lines."""
     batch_size = config.train_config.batch_size
     parts = options.accumulation_steps
-    evaluated = (
-        f"{validation.num_images} images for evaluation"
-        if validation
-        else "no evaluation (eval_input_reader names no records, or it is turned off)"
-    )
+    evaluated = "no evaluation, as asked"
+    if validation is not None:
+        evaluated = f"{validation.num_images} images for evaluation"
+    elif options.evaluate_every is None:
+        evaluated = "no evaluation: eval_input_reader names no records"
     lines = [
         f"{state.model.count_params() / 1e6:.1f} million parameters in "
         f"{'bfloat16' if config.train_config.use_bfloat16 else 'float32'} on {devices.num} "
@@ -356,6 +396,11 @@ def _opening(
         f"batches of {batch_size} in {parts} part{'s' * (parts > 1)}, normalised in {groups} "
         f"group{'s' * (groups > 1)}",
         *source.notes,
+        *(
+            f"{field.path} is not acted on: {field.unused.reason}"
+            for field in unused_fields(config)
+            if field.path.startswith("train_")
+        ),
         f"going on after step {step}" if step else "beginning",
     ]
     return "\n".join(lines)

@@ -69,10 +69,10 @@ def _manual_steps(rate: ManualStepsConfig, step: int) -> float:
     return rate.initial_learning_rate
 
 
-def moving_average_decay(decay: float, step: int) -> float:
-    """How much of the old average stays when the weights after update `step` join it.
+def moving_average_decay(decay: float, num_updates: int) -> float:
+    """How much of the old average stays when the weights after so many updates join it.
 
     Lower in the beginning, so that an average is not the initial weights for long: (1 + n) /
     (10 + n) after n updates, as far as that is below `decay`.
     """
-    return min(decay, (1 + step) / (10 + step))
+    return min(decay, (1 + num_updates) / (10 + num_updates))

@@ -19,7 +19,6 @@ from deepmac.model.tensors import Tensor, ops
 from deepmac.train.batch import Batch, Normalisers
 from deepmac.train.objective import compute_losses
 
-TOTAL = "Loss/total_loss"
 GRADIENT_NORM = "gradient_norm"
 
 

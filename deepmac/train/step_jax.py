@@ -19,10 +19,10 @@ from jax.sharding import (  # pyright: ignore[reportMissingImports]
 )
 
 from deepmac.model.layers import rematerialise as set_rematerialise
+from deepmac.train.objective import TOTAL
 from deepmac.train.optimizer import clip_by_global_norm, global_norm
 from deepmac.train.step import (
     GRADIENT_NORM,
-    TOTAL,
     MicroBatch,
     Pass,
     TrainState,

@@ -1,4 +1,4 @@
-"""Training steps on TensorFlow: two functions, compiled by XLA where there is a GPU.
+"""Training steps on TensorFlow: two functions, compiled by XLA where there is one GPU.
 
 On processors XLA's convolutions are several times slower than TensorFlow's own. Data parallel: a
 MirroredStrategy, in whose scope the model and the optimiser must have been made.
@@ -10,10 +10,10 @@ from typing import Any
 import numpy as np
 import tensorflow as tf
 
+from deepmac.train.objective import TOTAL
 from deepmac.train.optimizer import clip_by_global_norm, global_norm
 from deepmac.train.step import (
     GRADIENT_NORM,
-    TOTAL,
     MicroBatch,
     Pass,
     TrainState,
@@ -34,7 +34,8 @@ class TensorFlowEngine:
         self._state = state
         self._strategy = strategy or tf.distribute.get_strategy()
         self.num_devices = self._strategy.num_replicas_in_sync
-        jit = bool(tf.config.list_logical_devices("GPU"))
+        # XLA cannot compile what several devices exchange.
+        jit = bool(tf.config.list_logical_devices("GPU")) and self.num_devices == 1
         self._gradients = tf.function(self._on_all, autograph=False, jit_compile=jit)
         self._add = tf.function(_add, autograph=False)
         self._norm = tf.function(global_norm, autograph=False)

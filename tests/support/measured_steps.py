@@ -13,7 +13,8 @@ import numpy as np
 from benchmarks.steps import fresh_state, made_up
 from deepmac.backend import repeatable_weights
 from deepmac.config.load import load_config
-from deepmac.train.step import TOTAL, loss_and_statistics, open_engine
+from deepmac.train.objective import TOTAL
+from deepmac.train.step import loss_and_statistics, open_engine
 
 _NET = "model.center_net"
 _RESIZER = f"{_NET}.image_resizer.keep_aspect_ratio_resizer"

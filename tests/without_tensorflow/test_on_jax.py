@@ -10,6 +10,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import small_training
 from native_golden import CASES, GOLDEN
 from PIL import Image
 from recorded_networks import backbone
@@ -257,3 +258,17 @@ def test_training_input_is_made_and_shown(dataset, tmp_path):
     assert done.returncode == 0, done.stderr
     assert "image 1 in 4 views" in done.stdout
     assert Image.open(picture).size == (1032, 1032)
+
+
+def test_a_network_is_trained_stopped_and_resumed(tmp_path):
+    overrides = small_training.write_records(tmp_path)
+    words = [f"--set={override}" for override in overrides]
+    words += [f"--model_dir={tmp_path / 'run'}", "--checkpoint_every_n=1"]
+    words += [f"--pipeline_config_path={small_training.CONFIG}"]
+    for num_steps in (1, 2):
+        done = run("train", *words, f"--num_train_steps={num_steps}")
+        assert done.returncode == 0, done.stderr
+    assert "going on after step 1" in done.stderr
+    assert "unseen/mean_iou_at_gt_boxes" in done.stderr
+    inspected = run("checkpoint", "inspect", str(tmp_path / "run"))
+    assert inspected.returncode == 0, inspected.stderr
