@@ -10,7 +10,7 @@ from deepmac.config.printing import lines_of
 from deepmac.errors import OptionError, did_you_mean
 
 BASE = Path(__file__).parent / "base.config"
-STEPS = 2500
+STEPS = 1500
 """Of every run. PROTOCOL.md, section 2."""
 
 PILOT_STEPS = 375
@@ -36,9 +36,9 @@ PILOT_HEADS = ("fully_connected", "resnet4", "hourglass20")
 RATES = {
     "fully_connected": 1e-3,
     "resnet4": 3e-3,
-    "hourglass10": 3e-3,
-    "hourglass20": 3e-3,
-    "hourglass52": 3e-3,
+    "hourglass10": 1e-3,
+    "hourglass20": 1e-3,
+    "hourglass52": 1e-3,
 }
 """Mask head to its learning rate; from the pilots, before the runs."""
 
