@@ -169,7 +169,7 @@ def test_other_options_in_the_same_directory_are_refused(made):
         ({"model": "grabcut"}, "in the table anyway"),
         ({"model": "grabcutt"}, "did you mean 'grabcut'"),
         ({"model": "no.such:predictor"}, "cannot import no.such"),
-        ({"model": "center_net_deepmac_tiny"}, "checkpoint"),
+        ({"model": "center_net_deepmac_small"}, "checkpoint"),
         (
             {"model": "center_net_deepmac_tiny", "checkpoint": "/no/such"},
             "/no/such",
