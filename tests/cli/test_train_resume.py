@@ -55,8 +55,8 @@ def stop_after(process, model_dir: Path, step: int, how: signal.Signals) -> str:
     return process.communicate()[1]
 
 
-def final_state(model_dir: Path) -> dict[str, np.ndarray]:
-    with np.load(model_dir / f"step-{NUM_STEPS:08d}" / "state.npz") as stored:
+def final_state(model_dir: Path, step: int = NUM_STEPS) -> dict[str, np.ndarray]:
+    with np.load(model_dir / f"step-{step:08d}" / "state.npz") as stored:
         return dict(stored)
 
 
@@ -98,11 +98,13 @@ def test_two_hosts_make_the_run_of_one(overrides, tmp_path):
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         address = f"127.0.0.1:{free.getsockname()[1]}"
+    few = ("--num_train_steps", "2")
     hosts = [
         start(
             overrides,
             tmp_path / "two",
             "--distributed",
+            *few,
             backend="jax",
             JAX_COORDINATOR_ADDRESS=address,
             JAX_NUM_PROCESSES="2",
@@ -113,10 +115,12 @@ def test_two_hosts_make_the_run_of_one(overrides, tmp_path):
     for host in hosts:
         _, said = host.communicate()
         assert host.returncode == 0, said
-    run(overrides, tmp_path / "one", "--normaliser_groups", "2", backend="jax")
-    together, alone = final_state(tmp_path / "two"), final_state(tmp_path / "one")
+    groups = ("--normaliser_groups", "2")
+    run(overrides, tmp_path / "one", *groups, *few, backend="jax")
+    together, alone = (final_state(tmp_path / name, 2) for name in ("two", "one"))
     for name, value in alone.items():
-        # Sums in another order; Adam makes steps of the signs of tiny gradients.
-        np.testing.assert_allclose(
-            together[name], value, rtol=0.1, atol=2e-2, err_msg=name
-        )
+        if name.startswith("model/"):
+            # Sums in another order; more steps would make more of the difference.
+            np.testing.assert_allclose(
+                together[name], value, rtol=1e-3, atol=1e-3, err_msg=name
+            )
