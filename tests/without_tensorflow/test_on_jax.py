@@ -257,7 +257,8 @@ def test_training_input_is_made_and_shown(dataset, tmp_path):
     )
     assert done.returncode == 0, done.stderr
     assert "image 1 in 4 views" in done.stdout
-    assert Image.open(picture).size == (1032, 1032)
+    with Image.open(picture) as views:
+        assert views.size == (1032, 1032)
 
 
 def test_a_network_is_trained_stopped_and_resumed(tmp_path):
