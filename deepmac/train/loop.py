@@ -158,12 +158,12 @@ class Loop:
 
     def _save_and_evaluate(self) -> None:
         is_last = self.step == self.plan.num_steps
-        if is_last or self._is_due(self.plan.checkpoint_every):
+        evaluates = self._is_due_for_evaluation()
+        # Before an evaluation too, which may be long.
+        if evaluates or is_last or self._is_due(self.plan.checkpoint_every):
             self._settle()
             self._save()
-        if self._is_due_for_evaluation():
-            self._settle()
-            self._save()  # an evaluation may be long
+        if evaluates:
             self._evaluate()
 
     def _is_due_for_evaluation(self) -> bool:

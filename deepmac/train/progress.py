@@ -42,35 +42,28 @@ class Progress:
     def phase(self, name: str) -> Iterator[None]:
         """A phase that may take a while: said after a second, every ten, and when it has ended."""
         begin = time.monotonic()
-        done = threading.Event()
-
-        def beat() -> None:
-            if not done.wait(1.0):
-                self.say(f"{name} ...")
-            while not done.wait(_BEAT):
-                self.say(f"{name}: {time.monotonic() - begin:.0f} s so far")
-
-        thread = threading.Thread(target=beat, daemon=True)
-        thread.start()
-        try:
+        with self._heartbeat(name, announce_after=1.0):
             yield
-        finally:
-            done.set()
-            thread.join()
         elapsed = time.monotonic() - begin
         self.say(f"{name}: {elapsed:.1f} s")
         self._begin += elapsed  # no part of the pace of steps
 
+    def patience(self, name: str) -> contextlib.AbstractContextManager[None]:
+        """Says every ten seconds what is being waited for inside."""
+        return self._heartbeat(name)
+
     @contextlib.contextmanager
-    def patience(self, name: str) -> Iterator[None]:
-        """Says every ten seconds what is being waited for."""
+    def _heartbeat(
+        self, name: str, *, announce_after: float | None = None
+    ) -> Iterator[None]:
+        begin = time.monotonic()
         done = threading.Event()
 
         def beat() -> None:
-            seconds = 0.0
+            if announce_after is not None and not done.wait(announce_after):
+                self.say(f"{name} ...")
             while not done.wait(_BEAT):
-                seconds += _BEAT
-                self.say(f"{name}: {seconds:.0f} s so far")
+                self.say(f"{name}: {time.monotonic() - begin:.0f} s so far")
 
         thread = threading.Thread(target=beat, daemon=True)
         thread.start()
