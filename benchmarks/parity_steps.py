@@ -4,6 +4,7 @@ from pathlib import Path
 
 import numpy as np
 
+from benchmarks.parity_training import recorded_batch
 from benchmarks.parity_whole import open_whole_model
 from benchmarks.recordings import Difference, Recording
 from deepmac.checkpoint.names import reference_name
@@ -13,9 +14,7 @@ from deepmac.config.training_schema import (
     LearningRateConfig,
     OptimizerConfig,
 )
-from deepmac.model.roi import cut_from_own_maps
 from deepmac.model.variables import named_variables
-from deepmac.train.batch import Batch
 from deepmac.train.objective import normalisers
 from deepmac.train.optimizer import keras_optimizer
 from deepmac.train.schedule import learning_rate
@@ -57,7 +56,9 @@ def compare_train_steps(folder: Path, case: str) -> list[Difference]:
     optimizer = OptimizerConfig(adam_optimizer=_ADAM, use_moving_average=False)
     state = TrainState.fresh(model, keras_optimizer(optimizer), with_averages=False)
     engine = open_engine(state)
-    batch = recorded_batch(recording, config.deepmac_mask_estimation.mask_size)
+    images = recording.inputs["images"].astype(np.float32)
+    shapes = np.full((len(images), 2), images.shape[1:3], np.int32)
+    batch = recorded_batch(recording, model, images, shapes)
     part = MicroBatch(batch, normalisers(batch, config, num_groups=1))
     history: dict[str, list[float]] = {}
     for step in range(NUM_STEPS + 1):
@@ -82,33 +83,6 @@ def compare_train_steps(folder: Path, case: str) -> list[Difference]:
             error = abs(value - recorded) / abs(recorded)
             recording.add(f"history/{name}[{step}]", "steps, relative", error, rtol)
     return recording.finish("history/")
-
-
-def recorded_batch(recording: Recording, mask_size: int) -> Batch:
-    """The one batch of a recording."""
-    inputs = recording.inputs
-    images = inputs["images"].astype(np.float32)
-    num, height, width, _ = images.shape
-    boxes, weights = inputs["groundtruth/boxes"], inputs["groundtruth/weights"]
-    one_hot = inputs["groundtruth/classes"]
-    classes = np.where(one_hot.any(-1), one_hot.argmax(-1), -1).astype(np.int32)
-    masks = cut_from_own_maps(
-        inputs["groundtruth/masks"].astype(np.float32), boxes, mask_size, height, width
-    )
-    return Batch(
-        images=images,
-        true_shapes=np.full((num, 2), (height, width), np.int32),
-        boxes=boxes,
-        classes=classes,
-        weights=weights,
-        roi_boxes=boxes,
-        target_boxes=boxes,
-        roi_classes=classes,
-        roi_weights=weights,
-        mask_weights=np.ones_like(weights),
-        masks=np.asarray(masks),
-        view=np.zeros((num, 5), np.float32),
-    )
 
 
 def _compare_norms(recording: Recording, model, array: str) -> None:

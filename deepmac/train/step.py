@@ -130,10 +130,6 @@ class Engine(Protocol):
         """Brings the variables of the state up to date, to be read or saved."""
         ...
 
-    def from_variables(self) -> None:
-        """Goes on from the values that the variables of the state have."""
-        ...
-
 
 def loss_and_statistics(
     model: DeepMAC,

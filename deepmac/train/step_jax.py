@@ -121,9 +121,6 @@ class JaxEngine:
             for variable, value in zip(variables, values, strict=True):
                 variable.assign(value)
 
-    def from_variables(self) -> None:
-        self._values = None
-
     def _placed_values(self) -> _Values:
         """Copies of what the variables hold: the arrays of a step are given up to the next one."""
         return self._of_variables(

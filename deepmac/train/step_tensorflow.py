@@ -78,9 +78,6 @@ class TensorFlowEngine:
     def to_variables(self) -> None:
         """Nothing: they are always up to date."""
 
-    def from_variables(self) -> None:
-        """Nothing: they are what is read."""
-
     def _statistics(self) -> list[Any]:
         return [
             tf.convert_to_tensor(v.value)
