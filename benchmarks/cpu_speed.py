@@ -15,7 +15,6 @@ import argparse
 import json
 import os
 import platform
-import resource
 import subprocess
 import sys
 import time
@@ -24,6 +23,7 @@ from typing import Any
 
 import numpy as np
 
+from benchmarks.memory import peak_bytes
 from deepmac.matrix_units import cpu_field, matrix_units, read_cpuinfo
 
 CONFIG = "center_net_deepmac_1024x1024_coco"
@@ -195,7 +195,7 @@ def main(argv: list[str] | None = None) -> int:
     kind, precision, what, batch, repeats = options.measure
     what = int(what) if what.isdigit() else what
     found = MEASURES[kind](precision, what, int(batch), int(repeats))
-    found["peak"] = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20
+    found["peak"] = peak_bytes() / 2**30
     print(json.dumps(found))
     return 0
 

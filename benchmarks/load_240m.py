@@ -10,7 +10,6 @@ image of 1024 x 1024 pixels with 20 boxes. Prints one JSON object.
 import argparse
 import contextlib
 import json
-import resource
 import subprocess
 import sys
 import tempfile
@@ -20,6 +19,8 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+
+from benchmarks.memory import peak_bytes
 
 CONFIG = "center_net_deepmac_1024x1024_coco"
 IMAGE_SIDE = 1024
@@ -66,7 +67,7 @@ def measure(prefix: str) -> dict[str, Any]:
         yield
         results[f"{name}_seconds"] = round(time.perf_counter() - clock, 1)
         results[f"{name}_cpu_seconds"] = round(time.process_time() - cpu, 1)
-        peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20
+        peak = peak_bytes() / 2**30
         results[f"{name}_peak_gib"] = round(peak, 2)
 
     with step("open"):

@@ -15,7 +15,6 @@ import contextlib
 import gc
 import importlib.util
 import json
-import resource
 import subprocess
 import sys
 import tempfile
@@ -26,6 +25,8 @@ from typing import Any
 
 import numpy as np
 from PIL import Image
+
+from benchmarks.memory import peak_bytes
 
 NUM_POLYGONS = 4096  # different ones, which repeat
 ANNOTATIONS_PER_IMAGE = 7
@@ -95,7 +96,7 @@ def measure(what: str, path: Path) -> dict[str, float]:
     start = time.process_time()
     work()
     seconds = time.process_time() - start
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
+    peak = peak_bytes()
     return {"cpu_seconds": seconds, "peak_bytes": peak}
 
 

@@ -21,13 +21,13 @@ import argparse
 import json
 import os
 import re
-import resource
 import subprocess
 import sys
 import time
 from collections.abc import Callable
 from typing import Any
 
+from benchmarks.memory import peak_bytes
 from deepmac.config.load import load_config
 
 PUBLISHED = {  # images on each device
@@ -250,7 +250,7 @@ def main(argv: list[str] | None = None) -> int:
     options = parser.parse_args(argv)
     if options.measure:
         found = measure(options)
-        peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
+        peak = peak_bytes()
         print(json.dumps(found | {"peak": peak}))
     elif options.sizes:
         report_sizes()

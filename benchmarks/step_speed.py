@@ -21,7 +21,6 @@ import argparse
 import json
 import os
 import platform
-import resource
 import subprocess
 import sys
 import time
@@ -29,6 +28,8 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
+
+from benchmarks.memory import peak_bytes
 
 CONFIGS = {
     512: "center_net_deepmac_512x512_voc_only",
@@ -281,7 +282,7 @@ def main(argv: list[str] | None = None) -> int:
     options = parser.parse_args(argv)
     if options.measure:
         found = MEASURES[options.measure](options)
-        peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024 / 1e9
+        peak = peak_bytes() / 1e9
         print(json.dumps(found | {"peak": peak}))
         return 0
     many = options.batch, options.instances, options.repeats
