@@ -45,11 +45,14 @@ venv-jax: .venv-jax/.installed
 quickstart: venv
 	$(BIN)/deepmac quickstart --out quickstart
 
+# Each worker takes about 4 GiB.
+WORKERS ?= 2
+
 test: venv
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest --numprocesses $(WORKERS) --dist worksteal
 
 test-fast: venv
-	$(BIN)/python -m pytest -m "not slow"
+	$(BIN)/python -m pytest --numprocesses $(WORKERS) --dist worksteal -m "not slow"
 
 TARGETS ?= config coco rle records checkpoints images
 MINUTES ?= 10

@@ -72,13 +72,17 @@ def assert_same(one: Path, other: Path) -> None:
 def test_a_run_killed_at_random_steps_ends_with_the_same_weights(
     overrides, tmp_path, backend
 ):
-    run(overrides, tmp_path / "whole", backend=backend)
+    # JAX finds what it has compiled; every process would compile it again.
+    cache = {"JAX_COMPILATION_CACHE_DIR": str(tmp_path / "compiled")}
+    run(overrides, tmp_path / "whole", backend=backend, **cache)
     steps = sorted(random.Random(0).sample(range(1, NUM_STEPS), 5))
     for step in steps:
         every = ("--checkpoint_every_n", "1")
-        process = start(overrides, tmp_path / "killed", *every, backend=backend)
+        process = start(
+            overrides, tmp_path / "killed", *every, backend=backend, **cache
+        )
         stop_after(process, tmp_path / "killed", step, signal.SIGKILL)
-    said = run(overrides, tmp_path / "killed", backend=backend)
+    said = run(overrides, tmp_path / "killed", backend=backend, **cache)
     assert "going on after step" in said
     assert_same(tmp_path / "killed", tmp_path / "whole")
 
