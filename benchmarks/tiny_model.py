@@ -18,9 +18,12 @@ import orjson
 
 from benchmarks.partial_supervision.score import judge
 from benchmarks.partial_supervision.statistics import Estimate, estimate, paired
+from deepmac.data.decode import decode_rgb
 from deepmac.instances import Example, Instance
 from deepmac.label import Settings, label_images
+from deepmac.precision import compare
 from deepmac.predictors import open_predictor
+from deepmac.predictors.deepmac import open_deepmac
 from deepmac.samples import write_shapes
 from deepmac.samples.catalogue import KINDS
 
@@ -70,6 +73,19 @@ def rank_correlation(a: np.ndarray, b: np.ndarray) -> float:
     return float(np.corrcoef(*ranks)[0, 1])
 
 
+def half_precision(dataset: dict, folder: Path) -> dict:
+    """How masks in bfloat16 differ from those in float32."""
+    exact, fast = (
+        open_deepmac(MODEL, precision=precision)
+        for precision in ("float32", "bfloat16")
+    )
+    images, boxes = [], []
+    for example in _examples(dataset, folder):
+        images.append(decode_rgb(example.encoded))
+        boxes.append(np.array([instance.box for instance in example.instances]))
+    return compare(exact, fast, images, boxes).as_json()
+
+
 def measure(folder: Path) -> dict:
     """Everything the page says."""
     write_shapes(folder, NUM_IMAGES, seed=SEED)
@@ -103,6 +119,7 @@ def measure(folder: Path) -> dict:
             )
             for group, rows_ in groups.items()
         },
+        "bfloat16": half_precision(dataset, folder),
         "score": {
             group: {
                 "rank_correlation_with_iou": round(

@@ -1,5 +1,6 @@
 """Norms folded into convolutions: the same network in fewer steps, or in half the bits."""
 
+import json
 import os
 import re
 import subprocess
@@ -10,6 +11,7 @@ import pytest
 
 from deepmac.checkpoint.native import save_weights
 from deepmac.config.schema import MaskHeadConfig
+from deepmac.data.decode import decode_rgb
 from deepmac.errors import CheckpointError, OptionError
 from deepmac.matrix_units import cpu_flags, read_cpuinfo
 from deepmac.model.deepmac import DeepMAC
@@ -18,7 +20,9 @@ from deepmac.model.hourglass import HourglassNetwork, hourglass_spec
 from deepmac.model.layers import BatchNorm, Convolution
 from deepmac.model.mask_head import mask_head
 from deepmac.model.variables import layers_under, named_variables
-from deepmac.predictors.deepmac import DeepmacPredictor
+from deepmac.precision import compare
+from deepmac.predictors.deepmac import DeepmacPredictor, open_deepmac
+from deepmac.samples import write_shapes
 
 
 def as_if_trained(layer, seed=0):
@@ -193,3 +197,29 @@ def test_onednn_computes_bias_sum_and_relu_inside_of_the_convolution(precision):
         assert re.search(rf"src:{short}\b.* wei:{short}\b.* bia:{short}\b", line)
     # A residual block's sum and its ReLU are part of one of its convolutions.
     assert sum("sum+eltwise_relu" in line for line in runs) == blocks
+
+
+def test_half_the_bits_keep_the_masks_of_a_trained_network(tmp_path):
+    shapes = write_shapes(tmp_path, 3, seed=5)
+    annotations = json.loads(shapes.annotations.read_text())["annotations"]
+    paths = sorted(shapes.images.iterdir())
+    images = [decode_rgb(path.read_bytes()) for path in paths]
+    boxes = [
+        np.array(
+            [
+                (y, x, y + height, x + width)
+                for x, y, width, height in (
+                    a["bbox"] for a in annotations if a["image_id"] == number
+                )
+            ]
+        )
+        for number in range(1, len(images) + 1)
+    ]
+    exact, fast = (
+        open_deepmac("center_net_deepmac_tiny", precision=precision)
+        for precision in ("float32", "bfloat16")
+    )
+    found = compare(exact, fast, images, boxes)
+    assert found.num_masks == len(annotations)
+    assert found.mean_iou > 0.99
+    assert found.largest_score_difference < 0.02
