@@ -43,6 +43,8 @@ PAIRS = (
     (f"stamps-all-{BEST}", f"stamps-seen-{BEST}"),
     (f"both-seen-{BEST}", f"stamps-seen-{BEST}"),
     (f"both-seen-{BEST}", "grabcut"),
+    (f"both-seen-{BEST}-{runs.LONG_STEPS}", f"both-seen-{BEST}"),
+    (f"both-seen-{BEST}-{runs.LONG_STEPS}", "grabcut"),
     (f"shapes-seen-{BEST}", "grabcut"),
     (f"shapes-seen-{BEST}", "ellipse"),
     (f"shapes-seen-{BEST}", "shapes-seen-fully_connected"),
@@ -119,7 +121,7 @@ def read_results(folder: Path) -> tuple[list[Result], dict[tuple[str, int], Inst
                 )
         group = facts["method"]
         if "train_set" in facts:
-            group = f"{facts['train_set']}-{facts['supervision']}-{facts['method']}"
+            group = facts["run"].rpartition("-")[0]
         seed = next(iter(tests.values()))["seed"]
         before = by_key.get((group, seed))
         if before:  # a baseline has a file for each set

@@ -24,13 +24,11 @@ from benchmarks.partial_supervision.data import Place
 from deepmac.errors import DeepmacError, OptionError
 
 
-def train(
-    run: runs.Run, root: Path, folder: Path, num_steps: int, threads: int
-) -> None:
+def train(run: runs.Run, root: Path, folder: Path, threads: int) -> None:
     """Trains to the last step, from wherever an earlier call came to."""
     folder.mkdir(parents=True, exist_ok=True)
     config = folder / "pipeline.config"
-    text = runs.config_text(run, num_steps, root)
+    text = runs.config_text(run, root)
     if config.exists() and config.read_text() != text:
         raise OptionError(
             f"{config}: holds another configuration of this run; remove {folder} to begin anew"
@@ -38,7 +36,7 @@ def train(
     config.write_text(text)
     command = [sys.executable, "-m", "deepmac", "train"]
     command += ["--pipeline_config_path", str(config), "--model_dir", str(folder)]
-    command += ["--num_train_steps", str(num_steps), "--seed", str(run.seed)]
+    command += ["--num_train_steps", str(run.num_steps), "--seed", str(run.seed)]
     command += ["--mask_slots", str(runs.MASK_SLOTS), "--evaluate_every_n", "0"]
     command += ["--checkpoint_every_n", "100", "--checkpoint_max_to_keep", "2"]
     process = subprocess.Popen(command, env=os.environ | _few_threads(threads))
@@ -75,7 +73,7 @@ def test(run: runs.Run, root: Path, folder: Path, out: Path) -> list[dict[str, A
     return summaries
 
 
-def facts(run: runs.Run, folder: Path, num_steps: int) -> dict[str, Any]:
+def facts(run: runs.Run, folder: Path) -> dict[str, Any]:
     """What the result file says of the run itself."""
     import keras
 
@@ -88,7 +86,7 @@ def facts(run: runs.Run, folder: Path, num_steps: int) -> dict[str, Any]:
         "train_set": run.train_set,
         "supervision": run.supervision,
         "seed": run.seed,
-        "steps": num_steps,
+        "steps": run.num_steps,
         "batch_size": _batch_size(folder),
         "learning_rate": run.rate,
         "width": runs.WIDTHS[run.head],
@@ -96,7 +94,7 @@ def facts(run: runs.Run, folder: Path, num_steps: int) -> dict[str, Any]:
             "all": _count(network),
             "mask_head": _count(network.mask_head),
         },
-        "config_digest": runs.config_digest(run, num_steps),
+        "config_digest": runs.config_digest(run),
         **read_cost(folder),
         "versions": {
             **score.versions(),
@@ -166,8 +164,6 @@ def conclude(name: str, root: Path, threads: int, out: Path) -> None:
     result = out / f"{name}.json"
     if result.exists():
         raise OptionError(f"{result}: the run has ended; remove the file to repeat it")
-    if run.num_steps < 1:
-        raise OptionError(f"{runs.__file__}: STEPS and PILOT_STEPS are not set yet")
     records = Place(root, run.train_set, run.seed).records(run.supervision)
     if not records.is_dir():
         raise OptionError(
@@ -177,9 +173,9 @@ def conclude(name: str, root: Path, threads: int, out: Path) -> None:
     folder = root / "runs" / name
     # Read by TensorFlow when it is first imported, which scoring does
     os.environ.update(_few_threads(threads))
-    train(run, root, folder, run.num_steps, threads)
+    train(run, root, folder, threads)
     tests = test(run, root, folder, out)
-    score.write_json(result, {**facts(run, folder, run.num_steps), "tests": tests})
+    score.write_json(result, {**facts(run, folder), "tests": tests})
     for summary in tests:
         for group in score.GROUPS:
             if group in summary:

@@ -13,6 +13,9 @@ BASE = Path(__file__).parent / "base.config"
 STEPS = 1500
 """Of every run. PROTOCOL.md, section 2."""
 
+LONG_STEPS = 3000
+"""Of the runs that ask what the budget held back. PROTOCOL.md, changes after the first run."""
+
 PILOT_STEPS = 375
 """Of the runs that choose the learning rates."""
 
@@ -59,6 +62,7 @@ class Run:
         head: of `WIDTHS`.
         seed: number of the split, and of the initial weights and the order of the data.
         rate: of learning.
+        num_steps: of training.
         is_pilot: chooses a learning rate, on the validation part alone.
     """
 
@@ -67,12 +71,14 @@ class Run:
     head: str = "hourglass20"
     seed: int
     rate: float
+    num_steps: int = STEPS
     is_pilot: bool = False
 
     @property
     def group(self) -> str:
         """What the runs that differ in their seed have in common."""
-        return f"{self.train_set}-{self.supervision}-{self.head}"
+        group = f"{self.train_set}-{self.supervision}-{self.head}"
+        return group if self.num_steps == STEPS else f"{group}-{self.num_steps}"
 
     @property
     def name(self) -> str:
@@ -80,15 +86,18 @@ class Run:
             return f"pilot-{self.head}-{self.rate:g}"
         return f"{self.group}-{self.seed}"
 
-    @property
-    def num_steps(self) -> int:
-        return PILOT_STEPS if self.is_pilot else STEPS
-
 
 def all_runs() -> dict[str, Run]:
     """Every run of the protocol by name, in the order in which they are worth most."""
     runs = [
-        Run(train_set="stamps", head=head, seed=0, rate=rate, is_pilot=True)
+        Run(
+            train_set="stamps",
+            head=head,
+            seed=0,
+            rate=rate,
+            num_steps=PILOT_STEPS,
+            is_pilot=True,
+        )
         for head in PILOT_HEADS
         for rate in PILOT_RATES
     ]
@@ -100,12 +109,13 @@ def all_runs() -> dict[str, Run]:
         ("shapes", "seen", "hourglass20", (0, 1, 2)),
         ("stamps", "all", "hourglass20", (0, 1, 2)),
         ("stamps", "seen", "hourglass52", (0,)),
+        ("both", "seen", "hourglass20", (0, 1, 2), LONG_STEPS),
         ("shapes", "seen", "fully_connected", (0, 1, 2)),
         ("shapes", "seen", "resnet4", (0, 1, 2)),
         ("stamps", "seen", "hourglass10", (0, 1, 2)),
         ("shapes", "all", "hourglass20", (0, 1, 2)),
     ]
-    for train_set, supervision, head, seeds in wanted:
+    for train_set, supervision, head, seeds, *steps in wanted:
         for seed in seeds:
             runs.append(
                 Run(
@@ -114,6 +124,7 @@ def all_runs() -> dict[str, Run]:
                     head=head,
                     seed=seed,
                     rate=RATES[head],
+                    num_steps=steps[0] if steps else STEPS,
                 )
             )
     return {run.name: run for run in runs}
@@ -132,28 +143,27 @@ def find_run(name: str) -> Run:
     return runs[name]
 
 
-def overrides(run: Run, num_steps: int) -> list[str]:
+def overrides(run: Run) -> list[str]:
     """What the run changes in `base.config`, but for where the records are."""
     return [
         f"{_MASKS}.network_type={run.head}",
         f"{_MASKS}.num_init_channels={WIDTHS[run.head]}",
-        f"train_config.num_steps={num_steps}",
+        f"train_config.num_steps={run.num_steps}",
         f"{_COSINE}.learning_rate_base={run.rate:g}",
-        f"{_COSINE}.total_steps={num_steps}",
+        f"{_COSINE}.total_steps={run.num_steps}",
         f"{_COSINE}.warmup_learning_rate={run.rate / 10:g}",
-        f"{_COSINE}.warmup_steps={num_steps // 20}",
+        f"{_COSINE}.warmup_steps={run.num_steps // 20}",
     ]
 
 
-def config_text(run: Run, num_steps: int, root: Path | None = None) -> str:
+def config_text(run: Run, root: Path | None = None) -> str:
     """The run's configuration file.
 
     Args:
         run: which.
-        num_steps: of training.
         root: the folder of the data; None leaves the place of the records open.
     """
-    changes = overrides(run, num_steps)
+    changes = overrides(run)
     if root is not None:
         records = Place(root, run.train_set, run.seed).records(run.supervision)
         changes.append(f"{_INPUT}={records}/train-*.tfrecord")
@@ -161,6 +171,6 @@ def config_text(run: Run, num_steps: int, root: Path | None = None) -> str:
     return "".join(f"{line.text}\n" for line in lines_of(config, with_defaults=False))
 
 
-def config_digest(run: Run, num_steps: int) -> str:
+def config_digest(run: Run) -> str:
     """Tells one configuration from another, wherever the data lie."""
-    return hashlib.sha256(config_text(run, num_steps).encode()).hexdigest()[:16]
+    return hashlib.sha256(config_text(run).encode()).hexdigest()[:16]

@@ -425,8 +425,11 @@ def test_the_protocol_lists_each_run_once_with_a_configuration_of_its_own(load):
     runs = load("runs")
     found = runs.all_runs()
     assert all(run.name == name for name, run in found.items())
-    assert len(found) == 6 + 10 * 3 + 1
-    texts = {(run.head, run.rate): runs.config_text(run, 100) for run in found.values()}
+    assert len(found) == 6 + 11 * 3 + 1
+    texts = {
+        (run.head, run.rate, run.num_steps): runs.config_text(run)
+        for run in found.values()
+    }
     assert len(set(texts.values())) == len(texts)
 
 
@@ -436,9 +439,9 @@ def test_a_configuration_says_what_its_run_is(load, tmp_path):
     runs = load("runs")
     run = runs.find_run("both-seen-hourglass20-2")
     path = tmp_path / "run.config"
-    path.write_text(runs.config_text(run, 400, tmp_path))
+    path.write_text(runs.config_text(run, tmp_path))
     config = load_config(path)
-    assert config.train_config.num_steps == 400
+    assert config.train_config.num_steps == runs.STEPS
     heads = config.model.center_net.deepmac_mask_estimation
     assert heads.network_type == "hourglass20"
     assert heads.num_init_channels == runs.WIDTHS["hourglass20"]
