@@ -4,6 +4,7 @@ The only module that knows one backend from another. The network itself is `kera
 """
 
 import contextlib
+import functools
 import importlib.util
 import os
 import random
@@ -227,6 +228,57 @@ def convolve(x: Any, kernel: Any, bias: Any, stride: int, padding: Any) -> Any:
         return tf.nn.bias_add(y, bias)
     y = keras.ops.conv(x, kernel, stride, padding, data_format="channels_last")
     return keras.ops.add(y, bias)
+
+
+def rows_of_each(values: Any, indices: Any) -> Any:
+    """Rows of each image by its own indices.
+
+    With image and row as one axis it would be one plain lookup; but XLA, which cuts a batch over
+    devices, would then bring the images of all devices together on each of them.
+
+    Args:
+        values: [B, N, C].
+        indices: int32 [B, M], from 0 to N - 1.
+
+    Returns:
+        [B, M, C].
+    """
+    import keras
+
+    if keras.config.backend() == "tensorflow":
+        import tensorflow as tf
+
+        return tf.gather(values, indices, batch_dims=1)
+    return keras.ops.take_along_axis(values, indices[..., None], axis=1)
+
+
+def largest_of_each(values: Any, segments: Any, num_segments: int) -> Any:
+    """The largest values of each segment of each image; see `rows_of_each` for why by image.
+
+    Args:
+        values: float [B, N, L].
+        segments: int32 [B, N], from 0 to num_segments - 1.
+        num_segments: K.
+
+    Returns:
+        [B, K, L]; of a segment without values the lowest number there is, or minus infinity.
+    """
+    import keras
+
+    if keras.config.backend() == "jax":
+        import jax  # pyright: ignore[reportMissingImports]
+
+        by_image = functools.partial(jax.ops.segment_max, num_segments=num_segments)
+        return jax.vmap(by_image)(values, segments)
+    ops: Any = keras.ops
+    num_images, _, length = ops.shape(values)
+    image = ops.arange(num_images, dtype="int32")[:, None]
+    largest = ops.segment_max(
+        ops.reshape(values, (-1, length)),
+        ops.reshape(image * num_segments + segments, (-1,)),
+        num_images * num_segments,
+    )
+    return ops.reshape(largest, (-1, num_segments, length))
 
 
 def normalise_batch(

@@ -6,6 +6,7 @@ frame of the feature maps. They may be flipped or overhang the map.
 
 import itertools
 
+from deepmac.backend import rows_of_each
 from deepmac.model.tensors import Tensor, ops
 
 
@@ -158,7 +159,10 @@ def gather_cells(features: Tensor, rows: Tensor, cols: Tensor) -> Tensor:
         [B, ..., C].
     """
     height, width, channels = features.shape[1:]
-    image = ops.arange(ops.shape(features)[0], dtype="int32")
-    image = ops.reshape(image, (-1, *[1] * (len(rows.shape) - 1)))
-    flat = (image * height + rows) * width + cols
-    return ops.take(ops.reshape(features, (-1, channels)), flat, axis=0)
+    cells = rows * width + cols
+    num_images, *shape = ops.shape(cells)
+    vectors = rows_of_each(
+        ops.reshape(features, (-1, height * width, channels)),
+        ops.reshape(cells, (num_images, -1)),
+    )
+    return ops.reshape(vectors, (num_images, *shape, channels))

@@ -218,12 +218,21 @@ class Loop:
         self.counts["steps_skipped"] += 1
         self.progress.say(f"{what}: left out, {self.counts['steps_skipped']} in all")
 
+    @contextlib.contextmanager
+    def _variables_up_to_date(self) -> Iterator[None]:
+        self.engine.to_variables()
+        yield
+        # What had the averages for a while would keep copies of its own values on the device.
+        self.engine.to_variables()
+
     def _save(self) -> None:
         if not self.is_chief or self.step == self._saved:
             return
         self._saved = self.step
-        self.engine.to_variables()
-        with self.progress.phase(f"checkpoint of step {self.step}"):
+        with (
+            self._variables_up_to_date(),
+            self.progress.phase(f"checkpoint of step {self.step}"),
+        ):
             save_checkpoint(
                 self.state,
                 self.model_dir,
@@ -236,8 +245,8 @@ class Loop:
     def _evaluate(self) -> None:
         if self.evaluate is None or not self.is_chief:
             return
-        self.engine.to_variables()
         with (
+            self._variables_up_to_date(),
             self.progress.phase(f"evaluation of step {self.step}"),
             predicting_weights(self.state),
         ):

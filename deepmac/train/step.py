@@ -127,7 +127,7 @@ class Engine(Protocol):
         ...
 
     def to_variables(self) -> None:
-        """Brings the variables of the state up to date, to be read or saved."""
+        """Brings the variables of the state up to date, to be read or saved before the next step."""
         ...
 
 

@@ -79,12 +79,14 @@ class JaxEngine:
         """
         trainable, statistics, _, _ = self.shapes()
         step = jax.ShapeDtypeStruct((), jnp.int32)
+        example = self._cut(example)
         return self._gradients.lower(trainable, statistics, example, step)
 
     def lower_update(self, example: MicroBatch) -> Any:
         """As `lower`, the update of all variables after such a pass."""
         trainable, statistics, _, _ = values = self.shapes()
         step, number = (jax.ShapeDtypeStruct((), t) for t in (jnp.int32, jnp.float32))
+        example = self._cut(example)
         done = jax.eval_shape(self._gradients, trainable, statistics, example, step)
         return self._update.lower(values, done, number, number)
 
@@ -99,6 +101,7 @@ class JaxEngine:
     ) -> Mapping[str, Any]:
         if self._values is None:
             self._values = self._placed_values()
+            self.to_variables()  # or what they held stays on a device too
         trainable, statistics, slots, averages = self._values
         whole: Any = None
         old_statistics, number = statistics, jnp.int32(step)
@@ -131,6 +134,13 @@ class JaxEngine:
         """What has the shapes and dtypes of all values, and the devices they are on."""
         return self._of_variables(
             lambda v: jax.ShapeDtypeStruct(v.shape, v.dtype, sharding=self._everywhere)
+        )
+
+    def _cut(self, example: MicroBatch) -> MicroBatch:
+        """What has the shapes and dtypes of a micro-batch whose images are on all devices."""
+        return jax.tree.map(
+            lambda a: jax.ShapeDtypeStruct(a.shape, a.dtype, sharding=self._by_image),
+            example,
         )
 
     def _of_variables(self, function: Callable[[Any], Any]) -> _Values:

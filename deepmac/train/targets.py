@@ -6,6 +6,7 @@ Everything is float32 and constant for the gradients, as boxes are.
 
 from typing import NamedTuple
 
+from deepmac.backend import largest_of_each
 from deepmac.config.schema import STRIDE
 from deepmac.model.tensors import Tensor, ops
 
@@ -98,13 +99,10 @@ def heatmap(
     is_object = ops.cast(classes >= 0, "float32")
     scale = is_object if weights is None else is_object * weights
     bells = (scale[..., None] * down)[..., :, None] * across[..., None, :]
-    num_images = ops.shape(boxes)[0]
-    image = ops.arange(num_images, dtype="int32")[:, None]
-    segments = image * num_classes + ops.maximum(ops.cast(classes, "int32"), 0)
-    largest = ops.segment_max(
-        ops.reshape(bells, (-1, height * width)),
-        ops.reshape(segments, (-1,)),
-        num_images * num_classes,
+    largest = largest_of_each(
+        ops.reshape(bells, (*ops.shape(bells)[:2], height * width)),
+        ops.maximum(ops.cast(classes, "int32"), 0),
+        num_classes,
     )
     maps = ops.maximum(largest, 0.0)  # of a class without boxes it is below
     maps = ops.reshape(maps, (-1, num_classes, height, width))

@@ -6,6 +6,7 @@ import os
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -21,7 +22,7 @@ has_jax = pytest.mark.skipif(
 )
 
 
-def run(*command: str, **environment: str) -> dict:
+def run(*command: str, **environment: str) -> Any:
     environment |= {"PYTHONPATH": str(ROOT), "TF_CPP_MIN_LOG_LEVEL": "3"}
     done = subprocess.run(
         [sys.executable, *command],
@@ -56,6 +57,12 @@ def test_tensorflow_traces_nothing_after_the_first_step():
     found = run("tests/support/measured_steps.py", KERAS_BACKEND="tensorflow")
     assert found["compiled"] == [4, 4, 4]  # and the norm of the gradient
     assert np.isfinite(found["losses"]).all()
+
+
+@has_jax
+def test_the_state_lies_on_the_device_once(on_jax):
+    # And the losses and the batch, which are small.
+    assert all(1 <= copies < 1.1 for copies in on_jax["copies"]), on_jax["copies"]
 
 
 @has_jax
@@ -102,3 +109,18 @@ def test_published_steps_lower_without_memory(name, images, parameters):
     assert (
         found["peak"] < 3e9
     )  # of this process: the weights and Adam's slots alone are 2.6e9
+
+
+@has_jax
+@pytest.mark.slow
+def test_devices_send_each_other_gradients_and_nothing_of_their_images():
+    alone, four = run(
+        *("tests/support/shared_passes.py", "1", "4"),
+        KERAS_BACKEND="jax",
+        XLA_FLAGS="--xla_force_host_platform_device_count=4 --xla_backend_optimization_level=0",
+    )
+    assert alone["sent"] == {}
+    assert set(four["sent"]) == {"all-reduce"}
+    # Beside the gradients only losses and the statistics of norms.
+    assert four["sent"]["all-reduce"] < 1.05 * four["weights"]
+    assert four["memory"] < 1.05 * alone["memory"]

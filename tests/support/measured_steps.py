@@ -88,6 +88,35 @@ def of_jax(part: Any) -> dict[str, Any]:
     return found
 
 
+def copies_of_the_state(part: Any) -> list[float]:
+    """Arrays on the device, in units of what the state needs: after a first step, and after one
+    that follows a checkpoint."""
+    import gc
+
+    import jax
+
+    from deepmac.train.checkpoints import predicting_weights
+
+    others = {id(array) for array in jax.live_arrays()}
+    state = fresh_state(CONFIG, use_bfloat16=False)
+    engine = open_engine(state)
+    variables = [*state.model.variables, *state.optimizer.variables, *state.averages]
+    needed = sum(v.value.nbytes for v in variables)
+
+    def step(number: int) -> float:
+        engine.step([part], number, 1e-3, 0.9)
+        gc.collect()
+        arrays = [a for a in jax.live_arrays() if id(a) not in others]
+        return sum(a.nbytes for a in arrays if not a.is_deleted()) / needed
+
+    found = [step(0)]
+    engine.to_variables()
+    with predicting_weights(state):
+        pass
+    engine.to_variables()
+    return [*found, step(1)]
+
+
 class Compilations(logging.Handler):
     """Counts what JAX says that it compiles of the pass."""
 
@@ -102,7 +131,7 @@ def main() -> None:
     if keras.config.backend() == "jax":
         import jax
 
-        found = of_jax(part)
+        found = {"copies": copies_of_the_state(part)} | of_jax(part)
         counter = Compilations()
         logging.getLogger("jax").addHandler(counter)
         logging.getLogger("jax").propagate = False
