@@ -1,6 +1,8 @@
 """`deepmac train`: a network from a configuration and records."""
 
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import click
 
@@ -8,6 +10,46 @@ from deepmac.errors import OptionError
 
 STOPPED = 143
 """Exit status of a run that was told to stop, and can go on: 128 and SIGTERM's number."""
+
+
+_TPU = "not needed; on a TPU host install jax[tpu] and set KERAS_BACKEND=jax"
+_APART = (
+    "evaluation by itself is `deepmac label` with --boxes given, then `deepmac evaluate`; during "
+    "training it happens by itself"
+)
+_EXPLAINED = {
+    "--use_tpu": _TPU,
+    "--tpu_name": _TPU,
+    "--checkpoint_dir": _APART,
+    "--eval_timeout": _APART,
+    "--eval_on_train_data": "name the training records in eval_input_reader",
+    "--sample_1_of_n_eval_on_train_examples": "see --sample_1_of_n_eval_examples",
+}
+"""Flags of the reference that are not taken, and what to do in place of them."""
+
+_IGNORED = ("--alsologtostderr", "--logtostderr")
+"""Flags in its documented commands that ask for what happens in any case."""
+
+
+def _of_the_reference(command: Callable[..., Any]) -> Callable[..., Any]:
+    """Lets a command know the flags of the reference that it does not need."""
+
+    def explain(context: click.Context, option: click.Parameter, value: str | None):
+        if value is not None and value.lower() not in ("false", "0"):
+            name = option.opts[0]
+            raise OptionError(f"{name}: {_EXPLAINED[name]}")
+
+    options: dict[str, Any] = {
+        "is_flag": False,
+        "flag_value": "true",
+        "hidden": True,
+        "expose_value": False,
+    }
+    for name in _EXPLAINED:
+        command = click.option(name, callback=explain, **options)(command)
+    for name in _IGNORED:
+        command = click.option(name, **options)(command)
+    return command
 
 
 @click.command("train")
@@ -129,8 +171,12 @@ STOPPED = 143
     "are as much faster.",
 )
 @click.option(
-    "--record_summaries/--no_record_summaries",
+    "--record_summaries",
+    is_flag=False,
+    flag_value="true",
+    type=bool,
     default=True,
+    metavar="true|false",
     show_default=True,
     help="Write losses, rates, scores and pictures for TensorBoard.",
 )
@@ -139,8 +185,7 @@ STOPPED = 143
     is_flag=True,
     help="Do everything as the reference does, also what it does wrongly.",
 )
-@click.option("--use_tpu", is_flag=True, hidden=True)
-@click.option("--checkpoint_dir", hidden=True)
+@_of_the_reference
 def command(
     pipeline_config_path: str,
     model_dir: Path,
@@ -162,8 +207,6 @@ def command(
     mask_slots: int | None,
     record_summaries: bool,
     reference_quirks: bool,
-    use_tpu: bool,
-    checkpoint_dir: str | None,
 ) -> int:
     """Train a network on records.
 
@@ -171,15 +214,6 @@ def command(
     was stopped or killed goes on from its last checkpoint when the same command is given again,
     and ends with the same weights as if it had not been stopped.
     """
-    if use_tpu:
-        raise OptionError(
-            "--use_tpu: not needed; on a TPU host install jax[tpu] and set KERAS_BACKEND=jax"
-        )
-    if checkpoint_dir is not None:
-        raise OptionError(
-            "--checkpoint_dir: evaluation by itself is `deepmac label` with --boxes given, then "
-            "`deepmac evaluate`; during training it happens by itself"
-        )
     # Keras takes seconds to come; a mistake should be told before.
     from deepmac.backend import import_tensorflow_quietly, select_backend
     from deepmac.config.load import load_config

@@ -70,6 +70,7 @@ class TrainingInput:
         fingerprint: of what decides which image comes when: the records, their order, the seed and the
             batch size. A run can only go on with the same one.
         category_names: by id, as far as the manifest or the label map tells.
+        supervised_ids: of the categories whose masks train; None: all, as far as is known.
         notes: what the configuration and the records make together that may not be meant.
     """
 
@@ -81,6 +82,7 @@ class TrainingInput:
         batch_size: int,
         num_batches: int | None,
         category_names: Mapping[int, str],
+        supervised_ids: frozenset[int] | None,
         notes: Sequence[str],
     ):
         self._batches = batches
@@ -91,6 +93,7 @@ class TrainingInput:
         self.len_epoch = -(-num_images // batch_size)
         self.num_batches = num_batches
         self.category_names = dict(category_names)
+        self.supervised_ids = supervised_ids
         self.notes = tuple(notes)
 
     def iterate(self, start_batch: int = 0) -> Iterator[InputBatch]:
@@ -242,6 +245,7 @@ def training_input(
         batch_size=size,
         num_batches=reader.num_epochs * len(records) // size or None,
         category_names=_names(sources, ids),
+        supervised_ids=_supervised_ids(config, sources),
         notes=notes,
     )
 
@@ -251,6 +255,20 @@ def _names(
 ) -> dict[int, str]:
     names = {number: name for name, number in (ids or {}).items()}
     return names | {c.id: c.name for source in sources for c in source.categories}
+
+
+def _supervised_ids(
+    config: PipelineConfig, sources: Sequence[SourceSet]
+) -> frozenset[int] | None:
+    """Categories that the configuration allows masks and the records hold masks of."""
+    mask_head = config.model.center_net.deepmac_mask_estimation
+    allowed = frozenset(mask_head.allowed_masked_classes_ids) or None
+    if not all(source.manifest for source in sources):
+        return allowed  # nobody knows what the records hold
+    stored = frozenset[int]().union(
+        *(source.supervised_ids for source in sources if source.num_masks)
+    )
+    return stored if allowed is None else stored & allowed
 
 
 def _check_mask_slots(config: PipelineConfig, mask_slots: int) -> None:

@@ -201,7 +201,7 @@ def _check_categories(
 def _check_split(config: PipelineConfig, source: SourceSet) -> list[str]:
     if not needs_masks(config.model.center_net):
         return []
-    if not sum(shard["masks"] for shard in source.manifest["shards"]):
+    if not source.num_masks:
         raise DataError(
             f"{source.path}: holds no masks (image/object/mask), but {_HEAD}.task_loss_weight is not 0; "
             f"build it with masks, or set the weight to 0"

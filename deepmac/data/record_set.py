@@ -79,6 +79,11 @@ class SourceSet:
         """Categories that keep their masks, as the manifest says."""
         return frozenset(self.manifest.get("supervised_category_ids", ()))
 
+    @property
+    def num_masks(self) -> int:
+        """That the records hold, as the manifest says."""
+        return sum(shard["masks"] for shard in self.manifest.get("shards", ()))
+
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class RecordSet:

@@ -10,9 +10,10 @@ A folder is written under another name and renamed when all of it is on the disk
 
 import contextlib
 import dataclasses
+import fcntl
 import os
 import shutil
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -35,6 +36,7 @@ if TYPE_CHECKING:
 STATE, RUN = "state.npz", "run.json"
 _FORMAT = 1
 _PARTIAL = ".partial-"
+_LOCK = ".lock"
 _SHAPE = {
     "format": int,
     "version": str,
@@ -175,6 +177,31 @@ def restore_checkpoint(state: "TrainState", checkpoint: Checkpoint) -> None:
                     f"{list(variable.shape)}; go on with the configuration that the run began with"
                 )
             variable.assign(value)
+
+
+@contextlib.contextmanager
+def sole_writer(model_dir: Path) -> Iterator[None]:
+    """Inside, no other process can enter here with the same directory.
+
+    The system lets go of it when the process ends, however that happens.
+
+    Raises:
+        CheckpointError: another process is there.
+    """
+    descriptor = os.open(model_dir / _LOCK, os.O_CREAT | os.O_RDWR)
+    try:
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise CheckpointError(
+                f"{model_dir}: another process trains there; wait until it has ended, or give "
+                f"another --model_dir"
+            ) from None
+        except OSError:
+            pass  # some mounted stores know no locks
+        yield
+    finally:
+        os.close(descriptor)
 
 
 def remove_partial(model_dir: Path) -> None:

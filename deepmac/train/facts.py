@@ -22,6 +22,9 @@ _FREE = (
 def facts_of(config: PipelineConfig, **others: Any) -> dict[str, Any]:
     """The settings that decide what a run does, flat, as JSON holds them.
 
+    Fields that have their default values are left out, so that a run goes on when a later version
+    knows more fields.
+
     Args:
         config: of the run; what concerns evaluation is left out.
         others: settings that are not in it.
@@ -40,18 +43,18 @@ def check_same(before: Mapping[str, Any], now: Mapping[str, Any], where: str) ->
     Raises:
         CheckpointError: they differ; names up to three settings, with both values.
     """
-    if before.get("input") != now.get("input"):
+    names = sorted(n for n in {*before, *now} if before.get(n) != now.get(n))
+    # The input's digest follows from the seed and others, which say more.
+    if names == ["input"]:
         raise CheckpointError(
             f"{where}: the records, their order or the label map are not those that the run began "
             f"with; give them again, or another --model_dir"
         )
-    names = sorted(
-        n for n in {*before, *now} if before.get(n, None) != now.get(n, None)
-    )
+    names = [n for n in names if n != "input"]
     if not names:
         return
     listed = "; ".join(
-        f"{n} was {short(before.get(n))} and is {short(now.get(n))}" for n in names[:3]
+        f"{n} was {_value(n, before)} and is {_value(n, now)}" for n in names[:3]
     )
     more = f" (and {len(names) - 3} more)" if len(names) > 3 else ""
     raise CheckpointError(
@@ -60,9 +63,15 @@ def check_same(before: Mapping[str, Any], now: Mapping[str, Any], where: str) ->
     )
 
 
+def _value(name: str, facts: Mapping[str, Any]) -> str:
+    return short(facts[name]) if name in facts else "not set"
+
+
 def _flat(value: Message, prefix: str) -> Iterator[tuple[str, Any]]:
     for field in fields_of(type(value)):
         content, path = getattr(value, field.name), f"{prefix}.{field.name}"
+        if not field.is_message and content == field.default:
+            continue
         if field.is_message and field.shape == "one":
             if content is not None:
                 yield path, True  # which of a oneof is set

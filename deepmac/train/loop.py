@@ -26,6 +26,9 @@ from deepmac.train.validation import Scores
 EVALUATIONS = "evaluations.jsonl"
 """File of the model directory: a line for each evaluation."""
 
+_MOST_SKIPPED = 100
+"""So many steps that are not finite, one after the other, end a run that skips them."""
+
 _BEHIND = 1  # steps whose losses are not looked at yet: the device need not wait for us
 
 
@@ -45,7 +48,7 @@ class Plan:
         keep: so many of the newest checkpoints.
         evaluate_every: steps between two evaluations; 0: never.
         skip_non_finite: go on after a step whose loss or gradient is not finite, which changes
-            nothing but is counted; else stop.
+            nothing but is counted, unless 100 follow each other; else stop.
     """
 
     num_steps: int
@@ -98,6 +101,7 @@ class Loop:
     def __post_init__(self):
         self._behind: collections.deque[_Done] = collections.deque()
         self._saved = self.step if self.step else None  # newest checkpoint
+        self._skipped_in_a_row = 0
 
     def run(self) -> bool:
         """Trains to the last step; says whether it got there, or was told to stop before.
@@ -129,9 +133,12 @@ class Loop:
             parts, image_ids = next(self.batches)
         with self.progress.phase("tracing the step"):
             self.engine.trace(parts[0])
-        with self.progress.phase("compiling the step"):
-            self.engine.compile()
-        with self.progress.phase("first step"):
+        first = "compiling, and the first step"
+        if self.engine.compiles_beforehand:
+            with self.progress.phase("compiling the step"):
+                self.engine.compile()
+            first = "first step"
+        with self.progress.phase(first):
             done = self._step(parts, image_ids)
             done.wait()
         self._behind.append(done)
@@ -197,7 +204,9 @@ class Loop:
         bad = [n for n in (TOTAL, GRADIENT_NORM) if not math.isfinite(values[n])]
         if bad:
             self._not_finite(done, values)
-        pace = self.progress.steps_done(done.step, values)
+        else:
+            self._skipped_in_a_row = 0
+        pace = self.progress.steps_done(done.step, self.plan.num_steps, values)
         if self.monitor is not None:
             self.monitor.scalars(done.step, values | {"learning_rate": done.rate})
             if pace is not None:
@@ -212,11 +221,24 @@ class Loop:
         if not self.plan.skip_non_finite:
             # Updates that are not finite are never made, and nothing is saved after one.
             raise Diverged(
-                f"{what}; lower the learning rate, set gradient_clipping_by_norm, or give "
-                f"--on_non_finite skip to leave such steps out"
+                f"{what}; give --on_non_finite skip to leave such steps out, or {self._remedy()}"
             )
         self.counts["steps_skipped"] += 1
+        self._skipped_in_a_row += 1
+        if self._skipped_in_a_row == _MOST_SKIPPED:
+            raise Diverged(
+                f"{what}; {_MOST_SKIPPED} such steps have followed each other: {self._remedy()}"
+            )
         self.progress.say(f"{what}: left out, {self.counts['steps_skipped']} in all")
+
+    def _remedy(self) -> str:
+        """A run goes on with its own settings alone; other ones need another folder."""
+        newest = self.model_dir / f"step-{self._saved or 0:08d}"
+        return (
+            f"begin another --model_dir from {newest} (train_config.fine_tune_checkpoint, with "
+            f"fine_tune_checkpoint_type: full), with a lower learning rate or "
+            f"gradient_clipping_by_norm"
+        )
 
     @contextlib.contextmanager
     def _variables_up_to_date(self) -> Iterator[None]:

@@ -14,7 +14,6 @@ class Progress:
     """Says what is going on: each phase as it begins, then how far it is every few seconds.
 
     Args:
-        num_steps: of the whole run.
         batch_size: images of a step.
         stream: where to; None: standard error.
         every: seconds between two lines about steps.
@@ -22,13 +21,11 @@ class Progress:
 
     def __init__(
         self,
-        num_steps: int,
         batch_size: int,
         *,
         stream: TextIO | None = None,
         every: float = _BEAT,
     ):
-        self._num_steps = num_steps
         self._batch_size = batch_size
         self._stream = stream or sys.stderr
         self._every = every
@@ -81,11 +78,14 @@ class Progress:
         """The pace is from now on."""
         self._reset()
 
-    def steps_done(self, step: int, metrics: Mapping[str, float]) -> "Pace | None":
+    def steps_done(
+        self, step: int, num_steps: int, metrics: Mapping[str, float]
+    ) -> "Pace | None":
         """Counts a step; says how things are when it is time to.
 
         Args:
             step: updates done, of the whole run.
+            num_steps: of the whole run.
             metrics: of the last step.
 
         Returns:
@@ -93,19 +93,19 @@ class Progress:
         """
         self._num_done += 1
         elapsed = max(time.monotonic() - self._begin, 1e-9)
-        if elapsed < self._every and step < self._num_steps:
+        if elapsed < self._every and step < num_steps:
             return None
         pace = Pace(
             images_per_second=self._num_done * self._batch_size / elapsed,
             seconds_per_step=elapsed / self._num_done,
             waiting=self._waited / elapsed,
         )
-        remaining = (self._num_steps - step) * pace.seconds_per_step
+        remaining = (num_steps - step) * pace.seconds_per_step
         losses = ", ".join(
             f"{name.rpartition('/')[2]} {value:.4g}" for name, value in metrics.items()
         )
         self.say(
-            f"step {step} of {self._num_steps}: {losses}; {pace.images_per_second:.1f} images/s, "
+            f"step {step} of {num_steps}: {losses}; {pace.images_per_second:.1f} images/s, "
             f"{pace.waiting:.0%} of the time waiting for input, so the {pace.bound} bounds it; "
             f"{duration(remaining)} left"
         )

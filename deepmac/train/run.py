@@ -5,7 +5,7 @@ import contextlib
 import dataclasses
 import os
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -30,6 +30,7 @@ from deepmac.train.checkpoints import (
     latest_checkpoint,
     remove_partial,
     restore_checkpoint,
+    sole_writer,
 )
 from deepmac.train.devices import Devices, computing_in
 from deepmac.train.facts import check_same, facts_of
@@ -96,18 +97,35 @@ def train(config: PipelineConfig, options: RunOptions) -> bool:
     num_steps = options.num_steps or config.train_config.num_steps
     learning_rate_of(config.train_config.optimizer)  # or there is none: told at once
     check_trainable(config.model.center_net, reference_quirks=options.reference_quirks)
-    devices = Devices(options.num_devices, distributed=options.distributed)
+    progress = Progress(config.train_config.batch_size)
+    looking = "joining the other hosts" if options.distributed else "finding devices"
+    with progress.phase(looking):
+        devices = Devices(options.num_devices, distributed=options.distributed)
     groups = _check(config, options, devices, num_steps)
+    _make(options.model_dir)
+    if devices.host != 0:
+        return _train(config, options, devices, groups, num_steps, progress)
+    with sole_writer(options.model_dir):
+        remove_partial(options.model_dir)
+        return _train(config, options, devices, groups, num_steps, progress)
+
+
+def _train(
+    config: PipelineConfig,
+    options: RunOptions,
+    devices: Devices,
+    groups: int,
+    num_steps: int,
+    progress: Progress,
+) -> bool:
     model_dir = options.model_dir
-    _make(model_dir)
-    if devices.host == 0:
-        remove_partial(model_dir)
     checkpoint = latest_checkpoint(model_dir)
     if checkpoint is not None and checkpoint.step == 0:
         checkpoint = None  # nothing is lost, and the settings may be better ones now
+    weights = None
     if checkpoint is None and config.train_config.fine_tune_checkpoint:
-        _weights_to_fine_tune(config)  # or they cannot be had: told at once
-    progress = Progress(num_steps, config.train_config.batch_size)
+        with progress.phase("opening the weights to start from"):
+            weights = _weights_to_fine_tune(config)
     with progress.phase("opening the records"):
         source = training_input(
             config,
@@ -120,7 +138,7 @@ def train(config: PipelineConfig, options: RunOptions) -> bool:
             on_bad_record="skip" if options.skip_bad_records else "stop",
             index_folder=str(model_dir),
         )
-        validation = _validation(config, options)
+        validation = _validation(config, options, source.supervised_ids)
     with source:
         facts = facts_of(
             config,
@@ -135,7 +153,8 @@ def train(config: PipelineConfig, options: RunOptions) -> bool:
         if checkpoint is not None:
             check_same(checkpoint.facts, facts, str(checkpoint.path))
         with progress.phase("making the network"), devices.scope:
-            state = _fresh_state(config, options, checkpoint)
+            state = _fresh_state(config, options, checkpoint, weights)
+            weights = None  # they take as much memory again
             if checkpoint is not None:
                 restore_checkpoint(state, checkpoint)
         step = checkpoint.step if checkpoint else 0
@@ -157,7 +176,9 @@ def train(config: PipelineConfig, options: RunOptions) -> bool:
         monitor = None
         if options.record_summaries and devices.host == 0:
             monitor = Monitor(model_dir, step)
-        counts = collections.Counter(checkpoint.counts if checkpoint else {})
+        # The checkpoint has those of the host that wrote it.
+        before = checkpoint.counts if checkpoint and devices.host == 0 else {}
+        counts = collections.Counter(before)
         loop = Loop(
             plan=_plan(config, options, num_steps, validation),
             engine=engine,
@@ -178,9 +199,9 @@ def train(config: PipelineConfig, options: RunOptions) -> bool:
         try:
             with devices.scope, _want_of_memory_told():
                 is_complete = loop.run()
-            progress.say(
-                "so far: " + ", ".join(f"{n} {name}" for name, n in counts.items())
-            )
+            of_host = f" on host {devices.host}" if devices.num_hosts > 1 else ""
+            listed = ", ".join(f"{n} {name}" for name, n in counts.items())
+            progress.say(f"so far{of_host}: {listed}")
             return is_complete
         finally:
             if monitor is not None:
@@ -254,7 +275,9 @@ def _make(model_dir: Path) -> None:
         raise OptionError(f"{model_dir}: cannot write there")
 
 
-def _validation(config: PipelineConfig, options: RunOptions) -> Validation | None:
+def _validation(
+    config: PipelineConfig, options: RunOptions, supervised_ids: Collection[int] | None
+) -> Validation | None:
     """What evaluates during training; None where the configuration names no records for it."""
     if options.evaluate_every == 0:
         return None
@@ -277,26 +300,23 @@ def _validation(config: PipelineConfig, options: RunOptions) -> Validation | Non
         )
     if not sets:
         return None
-    mask_head = config.model.center_net.deepmac_mask_estimation
-    return Validation(
-        sets,
-        mask_head.allowed_masked_classes_ids,
-        every_nth=options.evaluate_every_nth,
-    )
+    return Validation(sets, supervised_ids, every_nth=options.evaluate_every_nth)
 
 
 def _fresh_state(
-    config: PipelineConfig, options: RunOptions, checkpoint: Checkpoint | None
+    config: PipelineConfig,
+    options: RunOptions,
+    checkpoint: Checkpoint | None,
+    weights: Weights | None,
 ) -> TrainState:
-    """The state before the first step: fresh weights, or those to fine-tune."""
-    train_config = config.train_config
-    weights, build = None, {}
+    """A state for a checkpoint, or that before the first step: fresh weights, or those to start
+    from."""
+    train_config, build = config.train_config, {}
     kind = train_config.fine_tune_checkpoint_type
     if checkpoint is not None:
         build = _kernel_of(open_weights(checkpoint.path))
-    elif train_config.fine_tune_checkpoint:
-        weights = _weights_to_fine_tune(config)
-        build = _kernel_of(weights) if kind == "full" else {}
+    elif weights is not None and kind == "full":
+        build = _kernel_of(weights)
     with repeatable_weights(options.seed), computing_in(train_config.use_bfloat16):
         model = DeepMAC(
             config.model.center_net, reference_quirks=options.reference_quirks, **build

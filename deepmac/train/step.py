@@ -92,9 +92,11 @@ class Engine(Protocol):
     Attributes:
         num_devices: that share each micro-batch, whose size must be a multiple of it.
         num_compiled: programs compiled so far: after the first step it must not grow.
+        compiles_beforehand: `compile` does it; else the first step does.
     """
 
     num_devices: int
+    compiles_beforehand: bool
 
     @property
     def num_compiled(self) -> int: ...
@@ -104,7 +106,7 @@ class Engine(Protocol):
         ...
 
     def compile(self) -> None:
-        """Compiles what was traced, where the backend can do that beforehand."""
+        """Compiles what was traced, where that can be done beforehand; else nothing."""
         ...
 
     def step(

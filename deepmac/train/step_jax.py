@@ -44,6 +44,8 @@ class JaxEngine:
             them: a third more work, a fraction of the memory. Sets the network so.
     """
 
+    compiles_beforehand = True
+
     def __init__(
         self,
         state: TrainState,

@@ -30,6 +30,8 @@ class TensorFlowEngine:
         strategy: spreads micro-batches over devices; None: one device.
     """
 
+    compiles_beforehand = False
+
     def __init__(self, state: TrainState, *, strategy: Any = None):
         self._state = state
         self._strategy = strategy or tf.distribute.get_strategy()
@@ -52,7 +54,7 @@ class TensorFlowEngine:
         self._gradients.get_concrete_function(statistics, part, _STEP)
 
     def compile(self) -> None:
-        """Nothing: TensorFlow does it in the first step."""
+        """Nothing: the first step does it."""
 
     def step(
         self, parts: Sequence[MicroBatch], step: int, learning_rate: float, decay: float

@@ -7,7 +7,7 @@ the others.
 
 import dataclasses
 import math
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -46,7 +46,7 @@ class Validation:
 
     Args:
         sets: of records.
-        supervised_ids: of the categories whose masks train; empty: all.
+        supervised_ids: of the categories whose masks train; None: all.
         every_nth: evaluate one image in so many.
         num_pictures: to draw.
 
@@ -60,7 +60,7 @@ class Validation:
     def __init__(
         self,
         sets: Sequence[RecordDirectory],
-        supervised_ids: tuple[int, ...],
+        supervised_ids: Collection[int] | None,
         *,
         every_nth: int = 1,
         num_pictures: int = 4,
@@ -85,7 +85,7 @@ class Validation:
         self._scope = read_scope(dataset, self._parameters, where)
         self._truth, self._counts = read_ground_truth(dataset, self._parameters, where)
         known = self._scope.category_ids
-        seen = [i for i in known if not supervised_ids or i in supervised_ids]
+        seen = [i for i in known if supervised_ids is None or i in supervised_ids]
         unseen = [i for i in known if i not in seen]
         self._groups = {"all": known, "seen": seen, "unseen": unseen}
 

@@ -50,8 +50,22 @@ def test_what_does_is_refused_by_name(override, told):
 
 
 def test_another_seed_is_another_run():
-    with pytest.raises(CheckpointError, match="seed was 0 and is 1"):
-        check_same(facts(), {**facts(), "seed": 1}, "run")
+    before, now = {**facts(), "input": "a"}, {**facts(), "input": "b", "seed": 1}
+    with pytest.raises(CheckpointError, match="settings: seed was 0 and is 1; give"):
+        check_same(before, now, "run")
+
+
+def test_other_records_are_another_run():
+    with pytest.raises(CheckpointError, match="the records, their order or the label"):
+        check_same({**facts(), "input": "a"}, {**facts(), "input": "b"}, "run")
+
+
+def test_a_field_that_a_later_version_adds_changes_nothing():
+    """Fields that have their defaults are not noted, so there is nothing that could be missing."""
+    assert "train_config.add_regularization_loss" not in facts()
+    changed = facts("train_config.gradient_clipping_by_norm=3")
+    with pytest.raises(CheckpointError, match="by_norm was not set and is 3"):
+        check_same(facts(), changed, "run")
 
 
 def test_facts_survive_json():

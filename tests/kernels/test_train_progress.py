@@ -8,7 +8,7 @@ from deepmac.train.progress import Pace, Progress, duration
 
 def test_a_long_phase_says_that_it_has_begun_and_how_long_it_took():
     said = io.StringIO()
-    progress = Progress(1, 1, stream=said)
+    progress = Progress(1, stream=said)
     with progress.phase("compiling"):
         while "compiling ..." not in said.getvalue():
             time.sleep(0.01)
@@ -17,10 +17,10 @@ def test_a_long_phase_says_that_it_has_begun_and_how_long_it_took():
 
 def test_a_line_about_steps_names_the_pace_and_what_bounds_it():
     said = io.StringIO()
-    progress = Progress(3, 4, stream=said, every=0.0)
+    progress = Progress(4, stream=said, every=0.0)
     time.sleep(0.01)
     progress.waited(0.008)
-    pace = progress.steps_done(2, {"Loss/total_loss": 1.5})
+    pace = progress.steps_done(2, 3, {"Loss/total_loss": 1.5})
     assert pace is not None
     assert pace.bound == "input"
     (line,) = said.getvalue().splitlines()
@@ -30,10 +30,10 @@ def test_a_line_about_steps_names_the_pace_and_what_bounds_it():
 
 def test_steps_between_two_lines_are_counted():
     said = io.StringIO()
-    progress = Progress(10, 4, stream=said, every=3600.0)
-    assert progress.steps_done(1, {}) is None
+    progress = Progress(4, stream=said, every=3600.0)
+    assert progress.steps_done(1, 10, {}) is None
     assert said.getvalue() == ""
-    assert progress.steps_done(10, {}) is not None  # the last one is always told
+    assert progress.steps_done(10, 10, {}) is not None  # the last one is always told
 
 
 def test_a_device_that_seldom_waits_bounds_the_step():

@@ -23,6 +23,7 @@ from deepmac.train.checkpoints import (
     open_checkpoint,
     remove_partial,
     restore_checkpoint,
+    sole_writer,
 )
 from deepmac.train.loop import Diverged, Loop, Plan
 from deepmac.train.monitor import Monitor
@@ -38,6 +39,7 @@ class PretendingEngine:
     """Adds the learning rate to every variable at each step; `losses` by step, else 1."""
 
     num_devices = num_compiled = 1
+    compiles_beforehand = True
 
     def __init__(self, state: TrainState, losses: dict[int, float] | None = None):
         self.state = state
@@ -86,7 +88,7 @@ def loop(state, tmp_path):
             step=step,
             batches=batches,
             evaluate=evaluate,
-            progress=Progress(num_steps, 1, stream=io.StringIO()),
+            progress=Progress(1, stream=io.StringIO()),
             monitor=monitor,
             counts=collections.Counter(),
         )
@@ -122,6 +124,7 @@ def test_a_loss_that_is_not_finite_stops_the_run_with_its_images(loop, tmp_path)
     with pytest.raises(Diverged, match=r"step 4: Loss/total_loss .*image 3;") as told:
         run.run()
     assert "--on_non_finite skip" in str(told.value)
+    assert f"begin another --model_dir from {tmp_path}/step-00000002" in str(told.value)
     assert "\n" not in str(told.value)
     assert steps_kept(tmp_path) == [0, 2]  # nothing is saved after it
 
@@ -132,6 +135,23 @@ def test_or_is_left_out_and_counted(loop, tmp_path):
     assert run.counts["steps_skipped"] == 2
     assert "image 1: left out, 1 in all" in said(run)
     assert latest_checkpoint(tmp_path).counts == {"steps_skipped": 2}
+
+
+def test_a_run_that_skips_every_step_ends(loop):
+    run = loop(300, dict.fromkeys(range(50, 300), math.nan), skip_non_finite=True)
+    with pytest.raises(Diverged, match=r"step 150: .* 100 such steps have followed"):
+        run.run()
+    others = {k: math.nan for k in range(300) if k % 100}
+    assert loop(300, others, skip_non_finite=True).run()  # 99 in a row at most
+
+
+def test_two_processes_cannot_train_in_one_directory(tmp_path):
+    with sole_writer(tmp_path):
+        told = f"^{tmp_path}: another process trains there; wait"
+        with pytest.raises(CheckpointError, match=told), sole_writer(tmp_path):
+            pass
+    with sole_writer(tmp_path):
+        pass
 
 
 def test_evaluation_sees_the_averages_and_leaves_the_weights(loop, state):

@@ -11,6 +11,7 @@ import small_training
 
 from deepmac.checkpoint.native import save_weights
 from deepmac.config.load import load_config
+from deepmac.data.input import training_input
 from deepmac.errors import CheckpointError, ConfigError, DataError, OptionError
 from deepmac.model.deepmac import DeepMAC
 from deepmac.model.variables import named_variables
@@ -67,6 +68,35 @@ def test_an_evaluation_is_what_label_and_evaluate_say(overrides, trained, tmp_pa
             )
 
 
+def test_seen_are_the_categories_whose_masks_the_records_hold(overrides, tmp_path):
+    """Whatever the configuration allows: here, all of them."""
+    path = "train_input_reader.tf_record_input_reader.input_path"
+    all_masks = overrides[-1].partition("=")[2]
+    for records, groups in (
+        (None, {"all", "seen", "unseen"}),
+        (all_masks, {"all", "seen"}),
+    ):
+        changes = [f"{path}={records}"] if records else []
+        changes += [
+            "model.center_net.deepmac_mask_estimation.allowed_masked_classes_ids=[]"
+        ]
+        config = load_config(small_training.CONFIG, [*overrides, *changes])
+        options = RunOptions(model_dir=tmp_path / "run")
+        with training_input(config, seed=0) as source:
+            validation = run_module._validation(config, options, source.supervised_ids)
+        assert {name for name, ids in validation._groups.items() if ids} == groups
+
+
+def test_epochs_that_end_before_the_steps_do_end_the_run(overrides, tmp_path, capsys):
+    epochs = [*overrides, "train_input_reader.num_epochs=1"]
+    config = load_config(small_training.CONFIG, epochs)
+    options = RunOptions(model_dir=tmp_path / "run", num_steps=9, evaluate_every=0)
+    assert train(config, options)
+    said = capsys.readouterr().err
+    assert "train_input_reader.num_epochs is 1: there are batches for 4 steps" in said
+    assert "step 4 of 4:" in said
+
+
 def test_hidden_masks_are_no_ground_truth(overrides, tmp_path):
     hidden = overrides[-2].partition("=")[2]
     path = "eval_input_reader[0].tf_record_input_reader.input_path"
@@ -103,7 +133,9 @@ def test_fine_tuning_takes_the_backbone_or_everything(weights, kind, loads_heads
             f"train_config.fine_tune_checkpoint_type={kind}",
         ],
     )
-    state = run_module._fresh_state(config, RunOptions(model_dir=Path("unused")), None)
+    options = RunOptions(model_dir=Path("unused"))
+    weights = run_module._weights_to_fine_tune(config)
+    state = run_module._fresh_state(config, options, None, weights)
     for path, variable in named_variables(state.model).items():
         is_loaded = bool((np.asarray(variable.value) == 0.5).all())
         expected = loads_heads or path.startswith("backbone/")
@@ -180,7 +212,7 @@ def test_options_that_do_not_fit_are_refused(overrides, tmp_path, options, told)
 def test_a_run_goes_on_with_its_own_settings_alone(overrides, trained):
     config = load_config(small_training.CONFIG, overrides)
     for options, told in (
-        ({"seed": 1}, "the records, their order"),
+        ({"seed": 1}, "seed was 0 and is 1"),
         ({"normaliser_groups": 2}, "normaliser_groups was 1 and is 2"),
     ):
         with pytest.raises(CheckpointError, match=told):
