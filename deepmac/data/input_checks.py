@@ -2,7 +2,7 @@
 
 import contextlib
 import dataclasses
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 
 import numpy as np
 
@@ -262,10 +262,10 @@ def _check_masks(head: MaskHeadConfig, held: Sequence[_Holding]) -> list[str]:
     """Whether the sets together have the masks that are trained on."""
     with_masks = [h for h in held if h.has_masks]
     notes = _lacking(
+        held,
+        lambda h: h.has_masks,
         "no masks (image/object/mask)",
         f"{_HEAD}.task_loss_weight",
-        [h.path for h in held if not h.has_masks],
-        len(held),
     )
     if wanted := set(head.allowed_masked_classes_ids):
         return notes + _check_allowed(wanted, with_masks)
@@ -313,13 +313,22 @@ def _check_allowed(wanted: set[int], with_masks: Sequence[_Holding]) -> list[str
     return notes
 
 
-def _lacking(what: str, weight: str, paths: Sequence[str], num_sets: int) -> list[str]:
-    """Notes on the sets that hold nothing of what is trained on.
+def _lacking(
+    held: Sequence[_Holding], has: Callable[[_Holding], bool], what: str, weight: str
+) -> list[str]:
+    """Notes on the sets that have nothing of what is trained on.
+
+    Args:
+        held: all sets.
+        has: whether one of them has it.
+        what: it is that they lack.
+        weight: the field of the loss.
 
     Raises:
-        DataError: no set does.
+        DataError: no set has any.
     """
-    if len(paths) == num_sets:
+    paths = [h.path for h in held if not has(h)]
+    if len(paths) == len(held):
         raise DataError(
             f"{', '.join(paths)}: {what}, but {weight} is not 0; add records that have them, or set the "
             f"weight to 0"
@@ -332,6 +341,7 @@ def _lacking(what: str, weight: str, paths: Sequence[str], num_sets: int) -> lis
 
 def _check_points(held: Sequence[_Holding]) -> list[str]:
     for h in held:
+        # In each set: a point of unknown depth would train as background
         if (
             h.has_points
             and h.sample
@@ -342,10 +352,10 @@ def _check_points(held: Sequence[_Holding]) -> list[str]:
                 f"they are foreground; {_READER}.load_keypoint_depth_features asks for them"
             )
     return _lacking(
+        held,
+        lambda h: h.has_points,
         "no keypoints (image/object/keypoint/y and x)",
         f"{_HEAD}.pointly_supervised_keypoint_loss_weight",
-        [h.path for h in held if not h.has_points],
-        len(held),
     )
 
 
