@@ -48,14 +48,17 @@ def write_records(folder: Path, num_images: int) -> str:
 
 
 def ours(records: str, with_augmentation: bool) -> Iterator[object]:
-    """Batch after batch of a run."""
+    """Batch after batch of a run. None is made ahead: threads would go on in the turn of the peer."""
     path = f"train_input_reader.tf_record_input_reader.input_path={records}"
     config = load_config(CONFIG, [path])
     if not with_augmentation:
         train = dataclasses.replace(config.train_config, data_augmentation_options=())
         config = dataclasses.replace(config, train_config=train)
     source = training_input(config, seed=0, batch_size=BATCH, num_threads=1)
-    return source.iterate()
+    for k in itertools.count():
+        # Held while the next one is made, as in training: else its memory goes back to the system
+        batch = source.batch_at(k)
+        yield batch
 
 
 def peer(records: str) -> Iterator[object]:

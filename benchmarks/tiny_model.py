@@ -16,10 +16,9 @@ from pathlib import Path
 import numpy as np
 import orjson
 
-from benchmarks.partial_supervision.score import judge
+from benchmarks.partial_supervision.score import examples, judge
 from benchmarks.partial_supervision.statistics import Estimate, estimate, paired
 from deepmac.data.decode import decode_rgb
-from deepmac.instances import Example, Instance
 from deepmac.label import Settings, label_images
 from deepmac.precision import compare
 from deepmac.predictors import open_predictor
@@ -41,30 +40,11 @@ def rows_of(spec: str, folder: Path) -> list[dict]:
     predictor = open_predictor(spec)
     dataset = orjson.loads((folder / "annotations.json").read_bytes())
     rows: list[dict] = []
-    for labels in label_images(_examples(dataset, folder), predictor, Settings()):
+    asked = examples(dataset, folder / "images")
+    for labels in label_images(asked, predictor, Settings()):
         assert labels.failure is None, labels.failure
         rows += labels.rows
     return rows
-
-
-def _examples(dataset: dict, folder: Path):
-    instances: dict[int, list[Instance]] = {}
-    for a in dataset["annotations"]:
-        x, y, width, height = a["bbox"]
-        box = (y, x, y + height, x + width)
-        instance = Instance(
-            box=box, category_id=a["category_id"], annotation_id=a["id"]
-        )
-        instances.setdefault(a["image_id"], []).append(instance)
-    for image in dataset["images"]:
-        yield Example(
-            image_id=image["id"],
-            file_name=image["file_name"],
-            height=image["height"],
-            width=image["width"],
-            instances=tuple(instances.get(image["id"], ())),
-            encoded=(folder / "images" / image["file_name"]).read_bytes(),
-        )
 
 
 def rank_correlation(a: np.ndarray, b: np.ndarray) -> float:
@@ -80,7 +60,7 @@ def half_precision(dataset: dict, folder: Path) -> dict:
         for precision in ("float32", "bfloat16")
     )
     images, boxes = [], []
-    for example in _examples(dataset, folder):
+    for example in examples(dataset, folder / "images"):
         images.append(decode_rgb(example.encoded))
         boxes.append(np.array([instance.box for instance in example.instances]))
     return compare(exact, fast, images, boxes).as_json()

@@ -200,8 +200,19 @@ def tables(
         if name not in BASELINES
     ]
     if costs:
-        head = "| run | parameters | of the mask head | steps | learning rate | CPU seconds of training |"
-        parts += ["### Cost", _table(head, "|---|---:|---:|---:|---:|---:|", costs)]
+        head = (
+            "| run | parameters | of the mask head | steps | learning rate | CPU seconds of training | "
+            "calls by seed |"
+        )
+        note = (
+            "CPU seconds are the mean over the seeds. A run may take several calls; one that was killed "
+            "outright (SIGKILL) is not among them, and its seconds are missing:"
+        )
+        parts += [
+            "### Cost",
+            note,
+            _table(head, "|---|---:|---:|---:|---:|---:|---|", costs),
+        ]
     return "\n\n".join(parts)
 
 
@@ -209,14 +220,19 @@ def depth_points(
     results: Sequence[Result],
     instances: Mapping[tuple[str, int], Instances],
     set_name: str,
-) -> list[tuple[int, statistics.Estimate]]:
-    """Unseen quality of the heads trained on the seen half of a set, by depth."""
+) -> list[chart.Point]:
+    """Unseen quality of the heads trained on the seen half of a set, by depth; those of another width
+    than the best head's are labelled with theirs.
+    """
     groups, points = _grouped(results), []
     for head, depth in runs.DEPTHS.items():
+        width = runs.WIDTHS[head]
+        label = "" if width == runs.WIDTHS[BEST] else f"width {width}"
         members = groups.get(f"{set_name}-seen-{head}", [])
         pooled = pool(members, instances, set_name, "unseen")
         if pooled:
-            points.append((depth, statistics.estimate(pooled.iou, pooled.clusters)))
+            figures = statistics.estimate(pooled.iou, pooled.clusters)
+            points.append(chart.Point(depth, figures, label))
     return points
 
 
@@ -305,9 +321,11 @@ def _cost(name: str, members: Sequence[Result]) -> str:
     facts = members[0].facts
     seconds = np.mean([r.facts["cpu_seconds"] for r in members])
     parameters = facts["parameters"]
+    in_order = sorted(members, key=lambda r: r.seed)
+    calls = " ".join(str(r.facts["calls"]) for r in in_order)
     return (
         f"| {name} | {parameters['all']:,} | {parameters['mask_head']:,} | {facts['steps']} | "
-        f"{facts['learning_rate']:g} | {seconds:.0f} |"
+        f"{facts['learning_rate']:g} | {seconds:.0f} | {calls} |"
     )
 
 
@@ -335,7 +353,11 @@ def page(
         pooled = pool(members, instances, "stamps", "unseen")
         if pooled:
             levels[label] = float(pooled.iou.mean())
-    text += "\n\n### Depth\n\nMasks of the seen stamps, tested on the unseen ones (hollow: on fewer seeds):\n\n"
+    text += (
+        f"\n\n### Depth\n\nMasks of the seen stamps, tested on the unseen ones (hollow: on fewer seeds). The line "
+        f"joins heads of width {runs.WIDTHS[BEST]}; a head of another width, named beside its point, differs in "
+        f"more than its depth, and no pilot chose its learning rate.\n\n"
+    )
     text += f"![Mean IoU against the number of convolutions]({CHART})"
     return text, chart.draw(points, levels)
 

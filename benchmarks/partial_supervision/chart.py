@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Mapping, Sequence
+from typing import NamedTuple
 
 from benchmarks.partial_supervision.statistics import Estimate
 
@@ -11,18 +12,33 @@ _STEP = 0.05
 _LINE = 15  # of text, in pixels
 
 
-def draw(points: Sequence[tuple[int, Estimate]], levels: Mapping[str, float]) -> str:
+class Point(NamedTuple):
+    """A mask head.
+
+    Attributes:
+        depth: convolutions.
+        figures: mean IoU with its interval.
+        label: in what it differs from the others besides depth; empty: in nothing.
+    """
+
+    depth: int
+    figures: Estimate
+    label: str = ""
+
+
+def draw(points: Sequence[Point], levels: Mapping[str, float]) -> str:
     """An SVG document.
 
     Args:
-        points: depth in convolutions, and mean IoU with its interval; at least one. Those of
-            fewer instances than others are drawn hollow.
+        points: at least one. Those without a label are joined by a line. Those of fewer instances
+            than others are drawn hollow.
         levels: mean IoU of what has learned nothing, by name: dashed lines.
     """
-    values = [v for _, e in points for v in (e.low, e.high)] + list(levels.values())
+    figures = [point.figures for point in points]
+    values = [v for e in figures for v in (e.low, e.high)] + list(levels.values())
     bottom = math.floor(min(values) / _STEP) * _STEP
     top = math.ceil(max(values) / _STEP) * _STEP
-    depths = sorted(depth for depth, _ in points)
+    depths = [point.depth for point in points]
     first, last = math.log(min(depths) * 0.8), math.log(max(depths) * 1.25)
 
     def x(depth: float) -> float:
@@ -51,18 +67,22 @@ def draw(points: Sequence[tuple[int, Estimate]], levels: Mapping[str, float]) ->
             _text(_WIDTH - _RIGHT + 6, height + 4, name, "start"),
         ]
     ordered = sorted(points)
-    path = " ".join(f"{x(d):.1f},{y(e.mean):.1f}" for d, e in ordered)
+    path = " ".join(
+        f"{x(depth):.1f},{y(e.mean):.1f}" for depth, e, label in ordered if not label
+    )
     parts.append(
         f'<polyline points="{path}" fill="none" stroke="#1f5fa8" stroke-width="2"/>'
     )
-    most = max(e.num_instances for _, e in points)
-    for depth, e in ordered:
+    most = max(e.num_instances for e in figures)
+    for depth, e, label in ordered:
         fill = "#1f5fa8" if e.num_instances == most else "white"
         parts += [
             _line(x(depth), y(e.low), x(depth), y(e.high), "#1f5fa8"),
             f'<circle cx="{x(depth):.1f}" cy="{y(e.mean):.1f}" r="4" stroke="#1f5fa8" fill="{fill}"/>',
             _text(x(depth), _HEIGHT - _BOTTOM + 18, str(depth), "middle"),
         ]
+        if label:
+            parts.append(_text(x(depth) - 8, y(e.mean) + 4, label, "end"))
     middle = (_LEFT + _WIDTH - _RIGHT) / 2
     parts += [
         _text(middle, _HEIGHT - 12, "convolutions of the mask head", "middle"),

@@ -41,11 +41,12 @@ def train(run: runs.Run, root: Path, folder: Path, threads: int) -> None:
     command += ["--checkpoint_every_n", "100", "--checkpoint_max_to_keep", "2"]
     process = subprocess.Popen(command, env=os.environ | _few_threads(threads))
     # Training saves what it has before it stops; it has to be told, and waited for
-    signal.signal(signal.SIGTERM, lambda *_: process.terminate())
+    before = signal.signal(signal.SIGTERM, lambda *_: process.terminate())
     try:
         status = process.wait()
     finally:
         process.wait()
+        signal.signal(signal.SIGTERM, before)
         _add_cost(folder)
     if status:
         raise OptionError(
@@ -113,7 +114,9 @@ def _batch_size(folder: Path) -> int:
 
 
 def read_cost(folder: Path) -> dict[str, Any]:
-    """CPU seconds of training so far, and how many calls they are from."""
+    """CPU seconds of training so far, and how many calls they are from: those that came to their end,
+    or to a signal that they could hear.
+    """
     path = folder / "cost.json"
     if not path.exists():
         return {"cpu_seconds": 0.0, "calls": 0}

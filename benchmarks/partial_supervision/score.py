@@ -9,7 +9,7 @@ import hashlib
 import platform
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -96,7 +96,8 @@ def score(predictor: CheckedPredictor, place: Place, part: str = "test") -> Scor
     """
     dataset = orjson.loads(place.annotations(part).read_bytes())
     results, num_empty = [], 0
-    for labels in label_images(_examples(dataset, place, part), predictor, Settings()):
+    asked = examples(dataset, place.images(part))
+    for labels in label_images(asked, predictor, Settings()):
         if labels.failure:
             raise DataError(f"{predictor.name}: {place.name}: {labels.failure}")
         results += labels.rows
@@ -199,7 +200,8 @@ def write_instances(instances: Instances, folder: Path = RESULTS) -> None:
     write_json(path, value)
 
 
-def _examples(dataset: Any, place: Place, part: str):
+def examples(dataset: Any, folder: Path) -> Iterator[Example]:
+    """What predictors are asked: the boxes of a COCO data set, on its pictures in a folder."""
     found: dict[int, list[Instance]] = {image["id"]: [] for image in dataset["images"]}
     for a in dataset["annotations"]:
         left, top, width, height = a["bbox"]
@@ -217,7 +219,7 @@ def _examples(dataset: Any, place: Place, part: str):
             height=image["height"],
             width=image["width"],
             instances=tuple(found[image["id"]]),
-            encoded=(place.images(part) / image["file_name"]).read_bytes(),
+            encoded=(folder / image["file_name"]).read_bytes(),
         )
 
 

@@ -14,7 +14,6 @@ of S x S. With full-resolution masks M masks of the network's size remain, one b
 import collections
 import dataclasses
 import hashlib
-import os
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
@@ -37,6 +36,7 @@ from deepmac.data.record_set import SourceSet, index_records, open_each
 from deepmac.data.records import decode_columns
 from deepmac.errors import DataError, OptionError
 from deepmac.instances import ImageId
+from deepmac.processors import num_processors
 from deepmac.train.batch import Batch
 
 
@@ -177,8 +177,8 @@ def training_input(
         batch_size: over all hosts; default: that of the configuration.
         host, num_hosts: each host gets its part of every batch.
         num_workers: processes that make images; 0: threads of this one.
-        num_threads: in this process; default: as many as there are processors to use. Not with
-            `num_workers`.
+        num_threads: in this process; default: as many as there are processors to use. No more than a
+            batch has images. Not with `num_workers`.
         mask_slots: M, when it is to be less than there are slots for instances: of an image so many
             instances at most take part in the masks, drawn anew each time, those whose masks train
             before others. None: all do, and the mask head works on every slot, empty or not.
@@ -192,7 +192,7 @@ def training_input(
     """
     size = config.train_config.batch_size if batch_size is None else batch_size
     if num_threads is None:
-        num_threads = os.cpu_count() or 1
+        num_threads = num_processors()
     _check_arguments(seed, size, host, num_hosts, on_bad_record)
     for name, number, least in (
         ("num_workers", num_workers, 0),
@@ -387,7 +387,7 @@ class _Batches:
     def dataset(self, start_batch: int) -> grain.IterDataset:
         """Batches, or what is wrong with them, made ahead of time.
 
-        A batch and its images are made while two whole batches wait, one of them in single images.
+        One batch waits, and of the next one the images wait or are being made.
         """
         size = self.batch_size // self.num_hosts
         if self.num_workers:
@@ -400,9 +400,8 @@ class _Batches:
             images = self.places(start_batch).to_iter_dataset(reading)
             images = images.mp_prefetch(working, worker_init_fn=_alone)
         else:
-            threads = self.num_threads
             reading = grain.ReadOptions(
-                num_threads=threads, prefetch_buffer_size=max(2 * threads, size)
+                num_threads=min(self.num_threads, size), prefetch_buffer_size=size
             )
             images = self.places(start_batch).to_iter_dataset(reading)
         batches = images.batch(size, drop_remainder=True, batch_fn=_collect)

@@ -1,7 +1,8 @@
 """Whether a set of records has what a configuration trains on, asked before training begins."""
 
 import contextlib
-from collections.abc import Iterator, Mapping, Sequence
+import dataclasses
+from collections.abc import Callable, Iterator, Mapping, Sequence
 
 import numpy as np
 
@@ -12,6 +13,7 @@ from deepmac.config.schema import (
     FixedShapeResizerConfig,
     ImageResizerConfig,
     KeepAspectRatioResizerConfig,
+    MaskHeadConfig,
     PipelineConfig,
 )
 from deepmac.config.training_schema import (
@@ -166,13 +168,61 @@ def check_records(
     Raises:
         DataError: naming the set and the field.
     """
-    notes = []
+    net, reader = config.model.center_net, config.train_input_reader
+    num_points = reader.num_keypoints if needs_points(net) else 0
+    held = []
     for source in sources:
-        if source.manifest:
-            _check_categories(config, source, ids)
-            notes += _check_split(config, source)
-        _check_sample(config, source, records, ids)
+        _check_categories(config, source, ids)
+        sample = tuple(_sample(source, records, ids, num_points))
+        _check_names(source, sample, ids)
+        held.append(_Holding(source, sample))
+    notes = []
+    if needs_masks(net):
+        for holding in held:
+            _check_mask_type(reader, holding)
+        notes += _check_masks(net.deepmac_mask_estimation, held)
+    if num_points:
+        notes += _check_points(held)
     return notes
+
+
+@dataclasses.dataclass(frozen=True)
+class _Holding:
+    """What a set holds, as far as its manifest and its first records tell."""
+
+    source: SourceSet
+    sample: Sequence[Columns]
+
+    @property
+    def path(self) -> str:
+        return self.source.path
+
+    @property
+    def names(self) -> dict[int, str]:
+        """Of categories by id; empty where nothing tells."""
+        return {c.id: c.name for c in self.source.categories}
+
+    @property
+    def has_masks(self) -> bool:
+        """Also where nothing tells."""
+        if self.source.manifest:
+            return self.source.num_masks > 0
+        return not self.sample or any(c.masks is not None for c in self.sample)
+
+    @property
+    def has_points(self) -> bool:
+        """Also where nothing tells."""
+        return not self.sample or any(np.isfinite(c.points).any() for c in self.sample)
+
+    @property
+    def hidden_ids(self) -> set[int]:
+        """Categories whose masks the set's split hides."""
+        return self.names.keys() - self.source.supervised_ids
+
+    @property
+    def split(self) -> str:
+        split = self.source.manifest["split"]
+        return split if isinstance(split, str) else one_of(split)  # a file's names
 
 
 def _check_categories(
@@ -198,86 +248,128 @@ def _check_categories(
             )
 
 
-def _check_split(config: PipelineConfig, source: SourceSet) -> list[str]:
-    if not needs_masks(config.model.center_net):
-        return []
-    if not source.num_masks:
-        raise DataError(
-            f"{source.path}: holds no masks (image/object/mask), but {_HEAD}.task_loss_weight is not 0; "
-            f"build it with masks, or set the weight to 0"
-        )
-    split = source.manifest["split"]
-    split = split if isinstance(split, str) else one_of(split)  # a file's names
-    names = {c.id: c.name for c in source.categories}
-    hidden = [i for i in names if i not in source.supervised_ids]
-    wanted = config.model.center_net.deepmac_mask_estimation.allowed_masked_classes_ids
-    if not wanted:
-        if not hidden:
-            return []
-        return [
-            f"{source.path}: hides the masks of {len(hidden)} of {len(names)} categories (split {split}); "
-            f"these train with their boxes alone"
-        ]
-    field = f"{_HEAD}.allowed_masked_classes_ids"
-    if lacking := [names[i] for i in hidden if i in wanted]:
-        raise DataError(
-            f"{source.path}: was built with the split {split} and hides masks that {field} trains on: "
-            f"{one_of(lacking)}; build the set with another split, or change the list"
-        )
-    if not any(i in names for i in wanted):
-        raise DataError(
-            f"{source.path}: has none of the categories {one_of(wanted)}, which alone may train masks "
-            f"({field}); it has {one_of(f'{i} {name}' for i, name in names.items())}"
-        )
-    return []
-
-
-def _check_sample(
-    config: PipelineConfig,
-    source: SourceSet,
-    records: RecordSet,
-    ids: Mapping[str, int] | None,
+def _check_names(
+    source: SourceSet, sample: Sequence[Columns], ids: Mapping[str, int] | None
 ) -> None:
-    reader, net = config.train_input_reader, config.model.center_net
-    num_points = reader.num_keypoints if needs_points(net) else 0
-    sample = list(_sample(source, records, ids, num_points))
-    if not sample:
-        return
-    if ids is None and all((c.category_ids < 0).all() for c in sample):
+    if sample and ids is None and all((c.category_ids < 0).all() for c in sample):
         raise DataError(
             f"{source.path}: the records hold category names but no ids (image/object/class/label); give "
             f"a label map as {_READER}.label_map_path"
         )
-    if needs_masks(net):
-        _check_masks(reader, source, sample)
-    if num_points and all(np.isnan(c.points).all() for c in sample):
-        raise DataError(
-            f"{source.path}: the records hold no keypoints (image/object/keypoint/y and x), but "
-            f"{_HEAD}.pointly_supervised_keypoint_loss_weight is not 0"
-        )
-    if num_points and all(np.isnan(c.point_depths).all() for c in sample):
-        raise DataError(
-            f"{source.path}: the keypoints have no depths (image/object/keypoint/z), which say whether "
-            f"they are foreground; {_READER}.load_keypoint_depth_features asks for them"
-        )
 
 
-def _check_masks(
-    reader: InputReaderConfig, source: SourceSet, sample: Sequence[Columns]
-) -> None:
-    stored = [c.masks for c in sample if c.masks is not None]
+def _check_masks(head: MaskHeadConfig, held: Sequence[_Holding]) -> list[str]:
+    """Whether the sets together have the masks that are trained on."""
+    with_masks = [h for h in held if h.has_masks]
+    notes = _lacking(
+        held,
+        lambda h: h.has_masks,
+        "no masks (image/object/mask)",
+        f"{_HEAD}.task_loss_weight",
+    )
+    if wanted := set(head.allowed_masked_classes_ids):
+        return notes + _check_allowed(wanted, with_masks)
+    return notes + [
+        f"{h.path}: hides the masks of {len(h.hidden_ids)} of {len(h.names)} categories (split {h.split}); "
+        f"these train with their boxes alone"
+        for h in with_masks
+        if h.hidden_ids
+    ]
+
+
+def _check_allowed(wanted: set[int], with_masks: Sequence[_Holding]) -> list[str]:
+    """Whether the masks of the categories that may train them are there to see."""
+    field = f"{_HEAD}.allowed_masked_classes_ids"
+    told = [h for h in with_masks if h.names]
+    if len(told) < len(with_masks):  # a set without a manifest may show any
+        shown = wanted
+    else:
+        shown = {i for h in told for i in h.names.keys() - h.hidden_ids}
+        names = {i: name for h in told for i, name in h.names.items()}
+        if not wanted & names.keys():
+            raise DataError(
+                f"{', '.join(h.path for h in told)}: none of the categories {one_of(sorted(wanted))} is "
+                f"there, which alone may train masks ({field}), but "
+                f"{one_of(f'{i} {name}' for i, name in names.items())}"
+            )
+    notes = []
+    for h in told:
+        hidden = sorted(h.hidden_ids & wanted)
+        if nowhere := [h.names[i] for i in hidden if i not in shown]:
+            raise DataError(
+                f"{h.path}: was built with the split {h.split} and hides masks that {field} trains on: "
+                f"{one_of(nowhere)}; build the set with another split, or change the list"
+            )
+        if hidden:
+            notes.append(
+                f"{h.path}: hides masks that {field} trains on and other sets show (split {h.split}): "
+                f"{one_of(h.names[i] for i in hidden)}"
+            )
+        elif not wanted & h.names.keys():
+            notes.append(
+                f"{h.path}: has none of the categories that may train masks ({field}); it trains with its "
+                f"boxes alone"
+            )
+    return notes
+
+
+def _lacking(
+    held: Sequence[_Holding], has: Callable[[_Holding], bool], what: str, weight: str
+) -> list[str]:
+    """Notes on the sets that have nothing of what is trained on.
+
+    Args:
+        held: all sets.
+        has: whether one of them has it.
+        what: it is that they lack.
+        weight: the field of the loss.
+
+    Raises:
+        DataError: no set has any.
+    """
+    paths = [h.path for h in held if not has(h)]
+    if len(paths) == len(held):
+        raise DataError(
+            f"{', '.join(paths)}: {what}, but {weight} is not 0; add records that have them, or set the "
+            f"weight to 0"
+        )
+    return [
+        f"{path}: {what}, which other sets have; it trains without them"
+        for path in paths
+    ]
+
+
+def _check_points(held: Sequence[_Holding]) -> list[str]:
+    for h in held:
+        # In each set: a point of unknown depth would train as background
+        if (
+            h.has_points
+            and h.sample
+            and all(np.isnan(c.point_depths).all() for c in h.sample)
+        ):
+            raise DataError(
+                f"{h.path}: the keypoints have no depths (image/object/keypoint/z), which say whether "
+                f"they are foreground; {_READER}.load_keypoint_depth_features asks for them"
+            )
+    return _lacking(
+        held,
+        lambda h: h.has_points,
+        "no keypoints (image/object/keypoint/y and x)",
+        f"{_HEAD}.pointly_supervised_keypoint_loss_weight",
+    )
+
+
+def _check_mask_type(reader: InputReaderConfig, h: _Holding) -> None:
+    stored = [c.masks for c in h.sample if c.masks is not None]
     if not stored:
-        raise DataError(
-            f"{source.path}: the records hold no masks (image/object/mask), but {_HEAD}.task_loss_weight "
-            f"is not 0; write them with masks, or set the weight to 0"
-        )
+        return
     are_png = isinstance(stored[0], list)
     if are_png != (reader.mask_type is InstanceMaskType.PNG_MASKS):
         found, other = (
             ("PNG files", "PNG_MASKS") if are_png else ("numbers", "NUMERICAL_MASKS")
         )
         raise DataError(
-            f"{source.path}: the records hold masks as {found}, but {_READER}.mask_type is "
+            f"{h.path}: the records hold masks as {found}, but {_READER}.mask_type is "
             f"{reader.mask_type.name}; set it to {other}"
         )
 

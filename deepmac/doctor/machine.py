@@ -13,6 +13,7 @@ from deepmac.matrix_units import (
     read_cpuinfo,
     switched_off_by,
 )
+from deepmac.processors import num_processors
 
 LEAST_MEMORY = 4 << 30
 """Bytes. One of the large networks takes some 3 GiB for images of 1024 x 1024."""
@@ -42,10 +43,9 @@ class Machine:
 def this_machine(proc: Path = Path("/proc"), sys: Path = Path("/sys")) -> Machine:
     """The machine, as far as the system tells."""
     groups = _control_groups(_text(proc / "self/cgroup"), sys / "fs/cgroup")
-    affinity = getattr(os, "sched_getaffinity", None)
     return Machine(
         cpuinfo=read_cpuinfo(),
-        num_cores=len(affinity(0)) if affinity else os.cpu_count() or 1,
+        num_cores=num_processors(),
         cpu_limit=min(filter(None, map(_cpu_limit, groups)), default=None),
         memory=_memory(),
         memory_limit=min(filter(None, map(_memory_limit, groups)), default=None),

@@ -91,7 +91,7 @@ def test_configurations_that_cannot_work(overrides, says):
     [
         (
             [f"{HEAD}.allowed_masked_classes_ids=[7, 8]"],
-            "has none of the categories 7, 8",
+            "none of the categories 7, 8 is there",
         ),
         (["model.center_net.num_classes=2"], r"ids are not in 1..2 \(3 car\)"),
         (
@@ -108,9 +108,9 @@ def test_sets_that_lack_what_is_asked_for(records, overrides, says):
 
 def test_a_set_without_masks(tmp_path):
     records = small_set(tmp_path, num_images=1, num_shards=1, masks=0)
-    with pytest.raises(DataError, match=r"holds no masks \(image/object/mask\)"):
+    with pytest.raises(DataError, match=r"no masks \(image/object/mask\)"):
         opened(f"{PATH}={records}")
-    with pytest.raises(DataError, match=r"hold no masks \(image/object/mask\)"):
+    with pytest.raises(DataError, match=r"no masks \(image/object/mask\)"):
         opened(foreign(tmp_path / "foreign", with_masks=False))
 
 
@@ -122,6 +122,79 @@ def test_a_set_split_differently(tmp_path):
     assert not opened(
         f"{PATH}={records}", f"{HEAD}.allowed_masked_classes_ids=[1]"
     ).notes
+
+
+def opened_together(*paths, more=()):
+    return opened(f"{PATH}={[str(path) for path in paths]}", *more)
+
+
+def one_record(folder, number: int, *, with_masks=True, **options):
+    data = record(example(number), with_masks=with_masks)
+    return write_set(folder, {"x-00000-of-00001.tfrecord": [data]}, **options)
+
+
+@pytest.mark.parametrize("allowed", [[], [1, 2, 3]])
+def test_many_boxes_and_few_masks(records, tmp_path, allowed):
+    """A set without masks trains beside one that has them, and is named."""
+    boxes = one_record(tmp_path / "boxes", 7, with_masks=False, masks=0)
+    more = [f"{HEAD}.allowed_masked_classes_ids={allowed}"]
+    source = opened_together(records, boxes, more=more)
+    says = "no masks (image/object/mask), which other sets have; it trains without them"
+    assert source.notes == (f"{boxes}: {says}",)
+    found = {b.image_ids[0]: b for b in map(source.batch_at, range(source.len_epoch))}
+    assert set(found) == {0, 1, 7}
+    assert found[7].counts == {"images": 1, "instances": 3}
+    assert not found[7].batch.mask_weights.any()
+    assert found[0].counts["masks"] == 3
+    again = one_record(tmp_path / "again", 8, with_masks=False, masks=0)
+    with pytest.raises(DataError, match=f"{boxes}, {again}: no masks"):
+        opened_together(boxes, again)
+
+
+def test_records_of_other_programs_without_masks_beside_those_with(records, tmp_path):
+    path = tmp_path / "foreign"
+    foreign(path, with_masks=False)
+    (note,) = opened_together(records, path).notes
+    assert note.startswith(f"{path}: no masks")
+
+
+def test_masks_that_one_set_hides_and_another_shows(records, tmp_path):
+    split = small_set(tmp_path / "split", num_images=1, num_shards=1, supervised=(1, 2))
+    (note,) = opened_together(split, records).notes
+    assert note.startswith(f"{split}: hides masks that {HEAD}.allowed")
+    assert note.endswith("and other sets show (split some): car")
+    other = small_set(tmp_path / "other", num_images=1, num_shards=1, supervised=(1,))
+    with pytest.raises(DataError, match=f"{split}: .* hides masks .* trains on: car;"):
+        opened_together(split, other)
+
+
+def test_a_set_of_other_categories(records, tmp_path):
+    person = {"categories": {1: "person"}, "supervised": (1,)}
+    other = one_record(tmp_path / "other", 9, **person)
+    more = [f"{HEAD}.allowed_masked_classes_ids=[2]"]
+    (note,) = opened_together(records, other, more=more).notes
+    assert note.startswith(f"{other}: has none of the categories that may train masks")
+    more = [f"{HEAD}.allowed_masked_classes_ids=[4]"]
+    with pytest.raises(
+        DataError, match=rf"{records}, {other}: none .* 4 is there.*1 person"
+    ):
+        opened_together(records, other, more=more)
+
+
+def test_keypoints_in_one_set_of_two(records, tmp_path):
+    points = np.full(6, 0.5, np.float32)
+    path = tmp_path / "x"
+    changes = {f"keypoint__{name}": points for name in "yx"}
+    foreign(path, **changes, keypoint__z=points)
+    source = opened_together(records, path, more=POINTS)
+    assert source.notes == (
+        f"{records}: no keypoints (image/object/keypoint/y and x), which other sets have; "
+        "it trains without them",
+    )
+    # Where a depth is missing a point would count as background
+    foreign(path, **changes)
+    with pytest.raises(DataError, match=rf"{path}: the keypoints have no depths"):
+        opened_together(records, path, more=POINTS)
 
 
 def label_map(folder, **items: int) -> str:

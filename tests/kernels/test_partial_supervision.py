@@ -3,8 +3,12 @@
 import collections
 import importlib
 import json
+import os
+import signal
+import subprocess
 import sys
 from pathlib import Path
+from xml.etree import ElementTree
 
 import cv2
 import numpy as np
@@ -418,6 +422,39 @@ def test_committed_results_can_be_read(load):
         json.loads(path.read_text())
 
 
+def trained_file(load, folder, name, ious, calls):
+    run = load("runs").find_run(name)
+    facts = {
+        "train_set": run.train_set,
+        "parameters": {"all": 2000, "mask_head": 1000},
+        "steps": run.num_steps,
+        "learning_rate": run.rate,
+        "cpu_seconds": 60.0,
+        "calls": calls,
+    }
+    result_file(load, folder, run.head, ious, run=name, **facts)
+
+
+def test_costs_say_in_how_many_calls(load, tmp_path):
+    trained_file(load, tmp_path, "stamps-seen-resnet4-0", [0.4, 0.5, 0.3, 0.5], calls=3)
+    tables = load("analyse").tables(*load("analyse").read_results(tmp_path))
+    assert "| stamps-seen-resnet4 | 2,000 | 1,000 | 1500 | 0.003 | 60 | 3 |" in tables
+
+
+def test_heads_of_another_width_are_not_joined_with_the_others(load, tmp_path):
+    for number, head in enumerate(load("runs").DEPTHS):
+        ious = [0.5, 0.5, 0.5, 0.5 + 0.1 * number]
+        trained_file(load, tmp_path, f"stamps-seen-{head}-0", ious, calls=1)
+    text, drawing = load("analyse").page(*load("analyse").read_results(tmp_path))
+    assert "joins heads of width 16" in text
+    svg = ElementTree.fromstring(drawing)
+    (line,) = svg.iterfind("{*}polyline")
+    circles = [(c.get("cx"), c.get("cy")) for c in svg.iterfind("{*}circle")]
+    assert line.get("points").split() == [",".join(c) for c in circles[:3]]
+    assert len(circles) == 4
+    assert [t.text for t in svg.iterfind("{*}text")].count("width 8") == 1
+
+
 # Runs
 
 
@@ -454,3 +491,39 @@ def test_an_unknown_run_names_the_nearest(load):
 
     with pytest.raises(OptionError, match="did you mean 'stamps-seen-resnet4-1'"):
         load("runs").find_run("stamps-seen-resnet-1")
+
+
+@pytest.fixture
+def training(load, monkeypatch):
+    """Trains by a program of one line."""
+
+    def train(program, folder):
+        start = subprocess.Popen
+        command = [sys.executable, "-c", program]
+        monkeypatch.setattr(subprocess, "Popen", lambda *_, env: start(command))
+        run = load("runs").find_run("stamps-seen-resnet4-0")
+        load("run").train(run, folder, folder / "run", 1)
+
+    return train
+
+
+def test_after_training_a_signal_is_heard_as_before(load, training, tmp_path):
+    before = signal.getsignal(signal.SIGTERM)
+    training("pass", tmp_path)
+    assert signal.getsignal(signal.SIGTERM) is before
+    assert load("run").read_cost(tmp_path / "run")["calls"] == 1
+
+
+def test_a_signal_during_training_is_passed_on(load, training, tmp_path):
+    from deepmac.errors import OptionError
+
+    ours = os.getpid()
+    # Told by the training itself, when it has begun
+    program = f"import os, time; time.sleep(0.5); os.kill({ours}, {signal.SIGTERM}); time.sleep(600)"
+    before = signal.signal(signal.SIGTERM, lambda *_: pytest.fail("not passed on"))
+    try:
+        with pytest.raises(OptionError, match="status -15; the same command goes on"):
+            training(program, tmp_path)
+    finally:
+        signal.signal(signal.SIGTERM, before)
+    assert load("run").read_cost(tmp_path / "run")["calls"] == 1

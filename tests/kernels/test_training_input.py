@@ -12,7 +12,7 @@ from small_records import HEIGHT, WIDTH, example, record, small_set, write_shard
 
 from deepmac.config.load import load_config
 from deepmac.data.decode import decode_rgb
-from deepmac.data.elements import decode_image
+from deepmac.data.elements import ElementMaker, decode_image
 from deepmac.data.input import training_input
 from deepmac.data.mask_targets import Frame, cut_mask
 from deepmac.data.records import decode_columns
@@ -74,6 +74,23 @@ def test_a_batch_depends_on_the_seed_and_its_number_alone(records):
         assert_same(first[k], source.batch_at(k))
     other = opened(records, seed=8).batch_at(0)
     assert not np.array_equal(first[0].batch.images, other.batch.images)
+
+
+def test_what_is_made_ahead_does_not_grow_with_the_threads(records, monkeypatch):
+    made = []
+
+    def counting(maker, place: int, number: int):
+        made.append(place)
+        return make(maker, place, number)
+
+    make = ElementMaker.make
+    monkeypatch.setattr(ElementMaker, "make", counting)
+    expected = take(opened(records), 0, 3)
+    made.clear()
+    for a, b in zip(expected, take(opened(records, num_threads=64), 0, 3), strict=True):
+        assert_same(a, b)
+    # One batch waits, one is being handed over, one is in single images
+    assert len(made) <= (3 + 3) * 4
 
 
 @pytest.mark.parametrize("num_workers", [1, pytest.param(3, marks=pytest.mark.slow)])

@@ -16,7 +16,6 @@ from deepmac.errors import CheckpointError, ConfigError, DataError, OptionError
 from deepmac.model.deepmac import DeepMAC
 from deepmac.model.variables import named_variables
 from deepmac.train import run as run_module
-from deepmac.train.batch import Batch
 from deepmac.train.checkpoints import latest_checkpoint
 from deepmac.train.loop import EVALUATIONS
 from deepmac.train.objective import normalisers
@@ -238,29 +237,6 @@ def network():
     return config.model.center_net, make
 
 
-def made_up(net, *, seed: int = 0) -> Batch:
-    rng = np.random.default_rng(seed)
-    corners = np.sort(rng.random((2, 3, 2, 2)), axis=2)
-    boxes = corners.reshape(2, 3, 4).astype(np.float32)
-    classes = rng.integers(0, net.num_classes, (2, 3)).astype(np.int32)
-    side = net.deepmac_mask_estimation.mask_size
-    weights = np.ones((2, 3), np.float32)
-    return Batch(
-        images=rng.integers(0, 256, (2, 64, 64, 3)).astype(np.float32),
-        true_shapes=np.full((2, 2), 64, np.int32),
-        boxes=boxes,
-        classes=classes,
-        weights=weights,
-        roi_boxes=boxes,
-        target_boxes=boxes,
-        roi_classes=classes,
-        roi_weights=weights,
-        mask_weights=weights,
-        masks=rng.random((2, 3, side, side)).astype(np.float32),
-        view=np.zeros((2, 5), np.float32),
-    )
-
-
 def values(state: TrainState) -> list[np.ndarray]:
     variables = [*state.model.variables, *state.averages]
     return [np.array(v.value) for v in variables]
@@ -269,7 +245,7 @@ def values(state: TrainState) -> list[np.ndarray]:
 def test_a_step_that_is_not_finite_changes_nothing(network):
     net, make = network
     state, engine = make()
-    batch = made_up(net)
+    batch = small_training.made_up(net, 2)
     part = MicroBatch(batch, normalisers(batch, net, 1))
     part.normalisers.mask[0] = np.nan
     before = values(state)
@@ -283,7 +259,7 @@ def test_a_step_that_is_not_finite_changes_nothing(network):
 def test_the_parts_of_an_accumulated_step_add_up(network):
     """With a rate of 1 a weight moves by its gradient; norms see a part at a time."""
     net, make = network
-    batch = made_up(net)
+    batch = small_training.made_up(net, 2)
     parts = split(MicroBatch(batch, normalisers(batch, net, 1)), 2)
 
     def moved(*some: MicroBatch):
@@ -310,7 +286,7 @@ def test_the_parts_of_an_accumulated_step_add_up(network):
 
 def test_a_gradient_is_clipped_to_the_norm_asked_for(network):
     net, make = network
-    batch = made_up(net)
+    batch = small_training.made_up(net, 2)
     part = MicroBatch(batch, normalisers(batch, net, 1))
     state, engine = make()
     state.clip_norm = 0.125

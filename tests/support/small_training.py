@@ -2,6 +2,11 @@
 
 from pathlib import Path
 
+import numpy as np
+
+from deepmac.config.schema import CenterNetConfig
+from deepmac.train.batch import Batch
+
 OVERRIDES = [
     "model.center_net.feature_extractor.type=hourglass_10",
     "model.center_net.image_resizer.keep_aspect_ratio_resizer.min_dimension=64",
@@ -48,3 +53,29 @@ def write_records(folder: Path) -> list[str]:
         f"train_input_reader.tf_record_input_reader.input_path={folder / 'train'}",
         f"eval_input_reader[0].tf_record_input_reader.input_path={folder / 'val'}",
     ]
+
+
+def made_up(net: CenterNetConfig, num_images: int) -> Batch:
+    """Noise of the small network's size, with three instances anywhere in each image; the same every time."""
+    rng = np.random.default_rng(0)
+    slots = (num_images, 3)
+    corners = np.sort(rng.random((*slots, 2, 2)), axis=2)
+    boxes = corners.reshape(*slots, 4).astype(np.float32)
+    classes = rng.integers(0, net.num_classes, slots).astype(np.int32)
+    ones = np.ones(slots, np.float32)
+    images = rng.integers(0, 256, (num_images, 64, 64, 3)).astype(np.float32)
+    side = net.deepmac_mask_estimation.mask_size
+    return Batch(
+        images=images,
+        true_shapes=np.full((num_images, 2), 64, np.int32),
+        boxes=boxes,
+        classes=classes,
+        weights=ones,
+        roi_boxes=boxes,
+        target_boxes=boxes,
+        roi_classes=classes,
+        roi_weights=ones,
+        mask_weights=ones,
+        masks=rng.random((*slots, side, side)).astype(np.float32),
+        view=np.zeros((num_images, 5), np.float32),
+    )
