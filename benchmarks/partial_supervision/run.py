@@ -2,6 +2,7 @@
 
     python -m benchmarks.partial_supervision.run --list
     python -m benchmarks.partial_supervision.run stamps-seen-hourglass20-0 --data DIR
+    python -m benchmarks.partial_supervision.run stamps-seen-hourglass20-0 --data DIR --look_back
 
 Writes `results/RUN.json` when it ends, and nothing before. Checkpoints lie in DIR/runs/RUN. One
 thread, so that two runs side by side have a core each.
@@ -22,6 +23,8 @@ import numpy as np
 from benchmarks.partial_supervision import runs, score
 from benchmarks.partial_supervision.data import Place
 from deepmac.errors import DeepmacError, OptionError
+
+_LOOKED_AT = 100
 
 
 def train(run: runs.Run, root: Path, folder: Path, threads: int) -> None:
@@ -72,6 +75,26 @@ def test(run: runs.Run, root: Path, folder: Path, out: Path) -> list[dict[str, A
         score.write_instances(instances, out)
         summaries.append(score.summarise(score.score(predictor, place), instances))
     return summaries
+
+
+def look_back(name: str, root: Path) -> dict[str, float]:
+    """Mean IoU on pictures that a run of one set was trained on, seen and unseen categories.
+
+    Beside that on new pictures it tells a network that has learned too little from one that has
+    learned its pictures by heart.
+    """
+    from deepmac.predictors import open_predictor
+
+    run = runs.find_run(name)
+    folder = root / "runs" / name
+    predictor = open_predictor(str(folder / "pipeline.config"), checkpoint=str(folder))
+    place = Place(root, run.train_set, run.seed)
+    iou = score.score(predictor, place, "train", _LOOKED_AT).iou
+    instances = score.read_instances(place, "train")
+    return {
+        group: round(float(iou[instances.group(group)[: len(iou)]].mean()), 4)
+        for group in score.GROUPS
+    }
 
 
 def facts(run: runs.Run, folder: Path) -> dict[str, Any]:
@@ -145,6 +168,11 @@ def main() -> None:
     parser.add_argument("run", nargs="?", help="name of a run")
     parser.add_argument("--list", action="store_true", help="show the runs")
     parser.add_argument("--data", type=Path, metavar="DIR")
+    parser.add_argument(
+        "--look_back",
+        action="store_true",
+        help=f"say how good the run is on {_LOOKED_AT} pictures that it was trained on",
+    )
     parser.add_argument("--threads", type=int, default=1)
     parser.add_argument("--out", type=Path, default=score.RESULTS, metavar="DIR")
     options = parser.parse_args()
@@ -156,6 +184,9 @@ def main() -> None:
     if options.run is None or options.data is None:
         parser.error("a run and --data are needed, or --list")
     try:
+        if options.look_back:
+            print(options.run, look_back(options.run, options.data.absolute()))
+            return
         conclude(options.run, options.data.absolute(), options.threads, options.out)
     except DeepmacError as e:
         sys.exit(f"error: {e}")

@@ -315,6 +315,9 @@ def test_the_filled_box_scores_how_full_boxes_are(load, small_stamps):
     scores = load("score").score(open_predictor("box"), small_stamps)
     np.testing.assert_allclose(scores.iou, fill, rtol=1e-12)
     assert scores.num_empty == 0
+    first = load("score").score(open_predictor("box"), small_stamps, num_images=1)
+    assert 0 < len(first.iou) < len(fill)
+    np.testing.assert_array_equal(first.iou, scores.iou[: len(first.iou)])
 
 
 # Scores
