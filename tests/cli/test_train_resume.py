@@ -77,7 +77,8 @@ def test_a_run_killed_at_random_steps_ends_with_the_same_weights(
     run(overrides, tmp_path / "whole", backend=backend, **cache)
     steps = sorted(random.Random(0).sample(range(1, NUM_STEPS), 5))
     for step in steps:
-        every = ("--checkpoint_every_n", "1")
+        # All are kept: where this process sleeps, that one may come to its end.
+        every = ("--checkpoint_every_n", "1", "--checkpoint_max_to_keep", "9")
         process = start(
             overrides, tmp_path / "killed", *every, backend=backend, **cache
         )

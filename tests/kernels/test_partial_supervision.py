@@ -416,7 +416,12 @@ def test_committed_results_can_be_read(load):
     """Every figure of the page comes from files that fit each other."""
     analyse = load("analyse")
     results, instances = analyse.read_results(load("score").RESULTS)
-    assert {"box", "ellipse"} <= {result.group for result in results}
+    groups = {result.group for result in results}
+    assert {
+        *analyse.BASELINES,
+        "stamps-seen-hourglass20",
+        "stamps-all-hourglass20",
+    } <= groups
     for result in results:
         for name, test in result.tests.items():
             assert len(test["iou"]) == len(instances[name, result.seed].clusters)
