@@ -18,17 +18,24 @@ from deepmac.train.step import loss_and_statistics, open_engine
 
 _NET = "model.center_net"
 _RESIZER = f"{_NET}.image_resizer.keep_aspect_ratio_resizer"
-CONFIG = load_config(
-    "center_net_deepmac_tiny",
-    [
-        f"{_NET}.num_classes=4",
-        f"{_NET}.deepmac_mask_estimation.network_type=hourglass10",
-        f"{_NET}.deepmac_mask_estimation.mask_size=8",
-        f"{_NET}.deepmac_mask_estimation.num_init_channels=4",
-        f"{_RESIZER}.min_dimension=32",
-        f"{_RESIZER}.max_dimension=32",
-    ],
-)
+
+
+def small_config(side: int):
+    """A network with inputs of so many pixels that compiles in seconds."""
+    return load_config(
+        "center_net_deepmac_tiny",
+        [
+            f"{_NET}.num_classes=4",
+            f"{_NET}.deepmac_mask_estimation.network_type=hourglass10",
+            f"{_NET}.deepmac_mask_estimation.mask_size=8",
+            f"{_NET}.deepmac_mask_estimation.num_init_channels=4",
+            f"{_RESIZER}.min_dimension={side}",
+            f"{_RESIZER}.max_dimension={side}",
+        ],
+    )
+
+
+CONFIG = small_config(32)
 
 
 def after_steps(engine: Any, part: Any, num: int) -> dict[str, Any]:

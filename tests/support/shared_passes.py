@@ -13,24 +13,12 @@ from typing import Any
 
 import jax
 import numpy as np
+from measured_steps import small_config
 
 from benchmarks.steps import fresh_state, made_up
-from deepmac.config.load import load_config
 from deepmac.train.step import open_engine
 
-_NET = "model.center_net"
-_RESIZER = f"{_NET}.image_resizer.keep_aspect_ratio_resizer"
-CONFIG = load_config(
-    "center_net_deepmac_tiny",
-    [
-        f"{_NET}.num_classes=4",
-        f"{_NET}.deepmac_mask_estimation.network_type=hourglass10",
-        f"{_NET}.deepmac_mask_estimation.mask_size=8",
-        f"{_NET}.deepmac_mask_estimation.num_init_channels=4",
-        f"{_RESIZER}.min_dimension=64",
-        f"{_RESIZER}.max_dimension=64",
-    ],
-)
+CONFIG = small_config(64)
 _MESSAGE = re.compile(
     r"= (\S.*?) (all-gather|all-reduce|all-to-all|collective-permute|reduce-scatter)\("
 )
