@@ -17,6 +17,7 @@ from pathlib import Path
 import numpy as np
 import orjson
 import pytest
+from own_modules import importable
 from PIL import Image
 from pycocotools.coco import COCO
 
@@ -434,11 +435,10 @@ DETECTOR = textwrap.dedent("""
 
 
 @pytest.fixture
-def detector(tmp_path, monkeypatch):
+def detector(tmp_path):
     (tmp_path / "detector.py").write_text(DETECTOR)
-    monkeypatch.syspath_prepend(tmp_path)
-    monkeypatch.delitem(sys.modules, "detector", raising=False)
-    return "detector:make"
+    with importable(tmp_path):
+        yield "detector:make"
 
 
 def test_detections_need_images_alone(dataset, tmp_path, detector):

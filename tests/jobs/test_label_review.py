@@ -3,10 +3,10 @@
 import gzip
 import json
 import re
-import sys
 
 import orjson
 import pytest
+from own_modules import importable
 from small_dataset import SmallDataset
 
 from pipelines import build_dataset, infer
@@ -90,12 +90,13 @@ def test_records_give_the_same_page(dataset, tmp_path):
     assert read(again) == read(out)
 
 
-def test_detections_are_named_by_their_place(dataset, tmp_path, monkeypatch):
+def test_detections_are_named_by_their_place(dataset, tmp_path):
     (tmp_path / "detects.py").write_text(DETECTOR)
-    monkeypatch.syspath_prepend(tmp_path)
-    monkeypatch.delitem(sys.modules, "detects", raising=False)
     out = tmp_path / "out"
-    assert label(dataset, out, "--boxes=detect", "--review", model="detects:make") == 0
+    with importable(tmp_path):
+        assert (
+            label(dataset, out, "--boxes=detect", "--review", model="detects:make") == 0
+        )
     ids = ids_in(read(out))
     assert len(ids) == len(rows_of(out)) == 24
     # The lowest scores first: the second-best of each image.

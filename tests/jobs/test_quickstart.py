@@ -11,6 +11,7 @@ import shlex
 
 import cv2
 import pytest
+from own_modules import importable
 
 from deepmac import cli
 from deepmac.commands import run
@@ -30,15 +31,13 @@ def oval():
 
 @pytest.fixture(scope="module")
 def made(tmp_path_factory):
-    """A finished quickstart with a predictor of the user's own: directory, and what it printed."""
+    """A finished quickstart with a predictor of the user's own: options, directory, and what it printed."""
     folder = tmp_path_factory.mktemp("quickstart")
     (folder / "mine.py").write_text(OWN)
     out = folder / "it's here"
-    with pytest.MonkeyPatch.context() as patch:
-        patch.syspath_prepend(str(folder))
-        options = Options(out=str(out), num_images=NUM_IMAGES, model="mine:oval")
-        printed = _run(options)
-    return options, out, printed, folder
+    options = Options(out=str(out), num_images=NUM_IMAGES, model="mine:oval")
+    with importable(folder):
+        yield options, out, _run(options)
 
 
 def _run(options: Options) -> str:
@@ -53,7 +52,7 @@ def figures(out, name):
 
 
 def test_one_table_holds_the_figures_of_every_predictor(made):
-    _, out, printed, _ = made
+    _, out, printed = made
     rows = {
         words[0]: words[1:]
         for words in map(str.split, printed.splitlines())
@@ -75,7 +74,7 @@ def test_one_table_holds_the_figures_of_every_predictor(made):
 
 
 def test_the_page_shows_each_picture_in_every_column(made):
-    _, out, _, _ = made
+    _, out, _ = made
     page = (out / "index.html").read_text()
     columns = ["boxes", "truth", "box", "ellipse", "grabcut", "oval"]
     assert re.findall(r"<h3>(.*?)</h3>", page) == columns
@@ -86,9 +85,8 @@ def test_the_page_shows_each_picture_in_every_column(made):
     assert not re.search(r"https?://|<script", page)
 
 
-def test_the_page_names_commands_that_do_each_step(made, monkeypatch):
-    _, out, printed, folder = made
-    monkeypatch.syspath_prepend(str(folder))
+def test_the_page_names_commands_that_do_each_step(made):
+    _, out, printed = made
     page = (out / "index.html").read_text()
     commands = [html.unescape(c) for c in re.findall(r"<code>(.*?)</code>", page)]
     assert len(commands) == 2 + 2 * 4
@@ -105,8 +103,7 @@ def test_the_page_names_commands_that_do_each_step(made, monkeypatch):
 
 
 def test_a_second_run_computes_nothing_again(made, monkeypatch):
-    options, out, printed, folder = made
-    monkeypatch.syspath_prepend(str(folder))
+    options, out, printed = made
     data = [*out.glob("predictions/*/*.gz"), *out.glob("records/*.tfrecord")]
     assert len(data) > 8
     before = {path: path.stat().st_mtime_ns for path in data}
@@ -117,7 +114,7 @@ def test_a_second_run_computes_nothing_again(made, monkeypatch):
 
 
 def test_the_last_row_is_the_network_that_ships(made):
-    options, out, _, _ = made
+    options, out, _ = made
     printed = _run(Options(out=options.out, num_images=NUM_IMAGES))
     iou = figures(out, "deepmac")["mean_iou_at_gt_boxes"]
     assert re.search(rf"^ deepmac +{iou:.3f} ", printed, re.MULTILINE)
@@ -141,7 +138,7 @@ def test_other_weights_take_its_place(tmp_path):
 
 
 def test_half_of_the_categories_keep_their_masks(made):
-    _, out, _, _ = made
+    _, out, _ = made
     manifest = json.loads((out / "records" / "manifest.json").read_bytes())
     seen = (out / "shapes" / "seen.txt").read_text().split()
     names = {c["id"]: c["name"] for c in manifest["categories"]}
@@ -157,7 +154,7 @@ def test_a_directory_with_something_else_is_refused(tmp_path):
 
 
 def test_other_options_in_the_same_directory_are_refused(made):
-    options, _, _, _ = made
+    options, _, _ = made
     with pytest.raises(DataError, match=rf"num_images={NUM_IMAGES}, asked for 4"):
         execute(Options(out=options.out, num_images=4), [])
 

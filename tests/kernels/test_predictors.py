@@ -9,6 +9,7 @@ import hypothesis.strategies as st
 import numpy as np
 import pytest
 from hypothesis import given, settings
+from own_modules import importable
 
 from deepmac.errors import DeepmacError, OptionError
 from deepmac.instances import BoxMasks, ImageMasks
@@ -171,17 +172,15 @@ def test_a_classical_predictor_answers_image_by_image_and_box_by_box(name):
         ("broken:make", {}, "cannot import broken: ZeroDivisionError"),
     ],
 )
-def test_a_predictor_that_cannot_be_opened_says_why(
-    spec, options, message, monkeypatch, tmp_path
-):
-    add_modules(monkeypatch, tmp_path)
+@pytest.mark.usefixtures("users_modules")
+def test_a_predictor_that_cannot_be_opened_says_why(spec, options, message):
     with pytest.raises(OptionError, match=message) as error:
         open_predictor(spec, **options)
     assert "\n" not in str(error.value)
 
 
-def test_a_users_own_predictor_gets_the_options_that_are_set(monkeypatch, tmp_path):
-    add_modules(monkeypatch, tmp_path)
+@pytest.mark.usefixtures("users_modules")
+def test_a_users_own_predictor_gets_the_options_that_are_set():
     predictor = open_predictor("mine:with_side", side=3, checkpoint=None)
     (result,) = predictor([np.zeros((9, 9, 3), np.uint8)], [np.zeros((2, 4))])
     assert isinstance(result, BoxMasks)
@@ -193,11 +192,10 @@ def test_a_users_own_predictor_gets_the_options_that_are_set(monkeypatch, tmp_pa
     assert (other.can_detect, other.fingerprint) == (False, "weights 7")
 
 
-def add_modules(monkeypatch, folder):
-    for name in ("mine", "broken"):
-        monkeypatch.delitem(sys.modules, name, raising=False)
-    (folder / "broken.py").write_text("1 / 0\n")
-    (folder / "mine.py").write_text(
+@pytest.fixture
+def users_modules(tmp_path):
+    (tmp_path / "broken.py").write_text("1 / 0\n")
+    (tmp_path / "mine.py").write_text(
         textwrap.dedent("""
         import numpy as np
         from deepmac.instances import BoxMasks
@@ -238,7 +236,8 @@ def add_modules(monkeypatch, folder):
                 return []
         """)
     )
-    monkeypatch.syspath_prepend(folder)
+    with importable(tmp_path):
+        yield
 
 
 # The gate.
