@@ -281,6 +281,17 @@ def largest_of_each(values: Any, segments: Any, num_segments: int) -> Any:
     return ops.reshape(largest, (-1, num_segments, length))
 
 
+def at_least_float32(dtype: Any) -> str:
+    """What to compute in where values of a type must lose nothing more: float32, or float64 for float64.
+
+    Keras's own promotion of the two says float32 on JAX, whatever `jax_enable_x64` says.
+    """
+    import keras
+
+    name = keras.backend.standardize_dtype(dtype)
+    return name if name == "float64" else "float32"
+
+
 def normalise_batch(
     x: Any, scale: Any, offset: Any, epsilon: float, *, of_squares: bool = False
 ) -> tuple[Any, Any, Any]:
@@ -314,7 +325,7 @@ def normalise_batch(
             count = tf.cast(tf.size(x) // x.shape[-1], variance.dtype)
             return y, mean, variance * (count - 1) / tf.maximum(count, 1)
     dtype = x.dtype
-    x = ops.cast(x, keras.backend.result_type(dtype, "float32"))
+    x = ops.cast(x, at_least_float32(dtype))
     axes = [0, 1, 2]
     if num_replicas > 1:
         count = ops.cast(ops.size(x) // x.shape[-1], x.dtype)

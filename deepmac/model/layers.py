@@ -11,7 +11,7 @@ from typing import Any, ClassVar
 import keras
 import numpy as np
 
-from deepmac.backend import convolve, normalise_batch, rematerialised
+from deepmac.backend import at_least_float32, convolve, normalise_batch, rematerialised
 from deepmac.model.tensors import Tensor
 from deepmac.model.variables import layers_below, layers_under
 
@@ -181,7 +181,7 @@ def convolution(
         use_bias=bias is not None,
         bias_initializer=initial,
         is_output=is_output,
-        dtype=keras.backend.result_type(computes_in, "float32") if is_output else None,
+        dtype=at_least_float32(computes_in) if is_output else None,
     )
     layer.build((None, None, None, in_channels))
     return layer
