@@ -382,6 +382,13 @@ def _weights(params: MaskHeadConfig) -> dict[str, float]:
     }
 
 
+def trains_detection(config: CenterNetConfig) -> bool:
+    """Whether the centres and the sides of boxes are trained, so that the network can detect."""
+    boxes = config.object_detection_task
+    has_sides = boxes.task_loss_weight > 0 and boxes.scale_loss_weight > 0
+    return config.object_center_params.object_center_loss_weight > 0 and has_sides
+
+
 def check_trainable(
     config: CenterNetConfig, *, reference_quirks: bool | None = None
 ) -> None:

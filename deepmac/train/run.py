@@ -36,7 +36,7 @@ from deepmac.train.devices import Devices, computing_in
 from deepmac.train.facts import check_same, facts_of
 from deepmac.train.loop import Loop, Plan
 from deepmac.train.monitor import Monitor
-from deepmac.train.objective import check_trainable, normalisers
+from deepmac.train.objective import check_trainable, normalisers, trains_detection
 from deepmac.train.optimizer import keras_optimizer, learning_rate_of
 from deepmac.train.progress import Progress
 from deepmac.train.step import MicroBatch, TrainState, open_engine, split
@@ -300,7 +300,12 @@ def _validation(
         )
     if not sets:
         return None
-    return Validation(sets, supervised_ids, every_nth=options.evaluate_every_nth)
+    return Validation(
+        sets,
+        supervised_ids,
+        detects=trains_detection(config.model.center_net),
+        every_nth=options.evaluate_every_nth,
+    )
 
 
 def _fresh_state(

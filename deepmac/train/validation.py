@@ -2,12 +2,12 @@
 
 Masks are predicted for the ground-truth boxes, as `deepmac label` does, and evaluated as `deepmac
 evaluate` does: the mean IoU at these boxes, and AP, of the categories whose masks train and of
-the others.
+the others. Where detection trains too, AP of the detections' masks and boxes as well.
 """
 
 import dataclasses
 import math
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -17,10 +17,11 @@ from deepmac.data.directory import RecordDirectory
 from deepmac.data.truth_records import annotation_id_of, as_coco
 from deepmac.errors import DataError, one_of
 from deepmac.evaluation.engine import evaluate
-from deepmac.evaluation.ground_truth import read_ground_truth, read_scope
+from deepmac.evaluation.ground_truth import read_ground_truth
 from deepmac.evaluation.parameters import Parameters
+from deepmac.evaluation.summary import Evaluation
 from deepmac.instances import Example, ImageId
-from deepmac.label import Settings, label_images
+from deepmac.label import ImageLabels, Settings, label_images
 from deepmac.masks import decode_rle
 from deepmac.model.deepmac import DeepMAC
 from deepmac.overlays import draw
@@ -47,6 +48,7 @@ class Validation:
     Args:
         sets: of records.
         supervised_ids: of the categories whose masks train; None: all.
+        detects: also evaluate what the network detects by itself.
         every_nth: evaluate one image in so many.
         num_pictures: to draw.
 
@@ -62,6 +64,7 @@ class Validation:
         sets: Sequence[RecordDirectory],
         supervised_ids: Collection[int] | None,
         *,
+        detects: bool = False,
         every_nth: int = 1,
         num_pictures: int = 4,
     ):
@@ -81,13 +84,13 @@ class Validation:
         _check_masks(dataset, where)
         self.num_images = len(kept)
         self._predictor: tuple[DeepMAC, CheckedPredictor] | None = None
-        self._parameters = Parameters(iou_type="segm")
-        self._scope = read_scope(dataset, self._parameters, where)
-        self._truth, self._counts = read_ground_truth(dataset, self._parameters, where)
-        known = self._scope.category_ids
+        self._masks = _Comparison(dataset, "segm", where)
+        self._boxes = _Comparison(dataset, "bbox", where) if detects else None
+        known = self._masks.truth.scope.category_ids
         seen = [i for i in known if supervised_ids is None or i in supervised_ids]
         unseen = [i for i in known if i not in seen]
-        self._groups = {"all": known, "seen": seen, "unseen": unseen}
+        groups = {"all": known, "seen": seen, "unseen": unseen}
+        self._groups = {name: ids for name, ids in groups.items() if ids}
 
     def __call__(self, model: DeepMAC) -> Scores:
         """What the network scores with the weights that it has.
@@ -99,34 +102,30 @@ class Validation:
             # Kept: each new one would be compiled anew.
             predictor = CheckedPredictor("training", DeepmacPredictor(model))
             self._predictor = model, predictor
+        predictor = self._predictor[1]
         shown: dict[ImageId, Example] = {}
+        pictures: dict[str, np.ndarray] = {}
         rows: list[dict[str, Any]] = []
-        pictures = {}
-        for labels in label_images(
-            self._examples(shown), self._predictor[1], Settings()
-        ):
-            if failure := labels.failure:
-                raise DataError(f"image {labels.image_id}: {failure.message}")
+        for labels in _labels(self._examples(shown), predictor, Settings()):
             rows += labels.rows
             if example := shown.pop(labels.image_id, None):
                 pictures[str(labels.image_id)] = _picture(example, labels.rows)
-        unit = (rows, lambda row: f"predicted mask {row}")
-        evaluation = evaluate(
-            self._truth,
-            self._scope,
-            [unit],
-            "mask",
-            self._parameters,
-            self._counts.copy(),
-        )
-        values = {}
+        evaluation = self._masks.evaluate(rows)
+        values: dict[str, float] = {}
         for group, ids in self._groups.items():
-            if ids:
-                iou = evaluation.mean_iou_at_given_boxes(ids)
-                values[f"{group}/mean_iou_at_gt_boxes"] = (
-                    math.nan if iou is None else iou
-                )
-                values[f"{group}/AP_at_gt_boxes"] = evaluation.stats_of(ids)["AP"]
+            iou = evaluation.mean_iou_at_given_boxes(ids)
+            values[f"{group}/mean_iou_at_gt_boxes"] = math.nan if iou is None else iou
+            values[f"{group}/AP_at_gt_boxes"] = evaluation.stats_of(ids)["AP"]
+        if self._boxes is not None:
+            found = _labels(self._examples({}), predictor, Settings(detect=True))
+            rows = [row for labels in found for row in labels.rows]
+            masks = self._masks.evaluate(rows)
+            boxes = self._boxes.evaluate(
+                [row | {"bbox": row["box_xywh"]} for row in rows]
+            )
+            for group, ids in self._groups.items():
+                values[f"{group}/mask_AP"] = masks.stats_of(ids)["AP"]
+                values[f"{group}/box_AP"] = boxes.stats_of(ids)["AP"]
         return Scores(values, pictures)
 
     def _examples(self, shown: dict[ImageId, Example]) -> Iterator[Example]:
@@ -145,6 +144,38 @@ class Validation:
             if number // self._every_nth < self._num_pictures:
                 shown[example.image_id] = example
             yield example
+
+
+class _Comparison:
+    """A ground truth, for masks (`segm`) or boxes (`bbox`).
+
+    Attributes:
+        truth: the annotations.
+    """
+
+    def __init__(self, dataset: Mapping[str, Any], iou_type: str, where: str):
+        self._parameters = Parameters(iou_type=iou_type)
+        self.truth, self._counts = read_ground_truth(dataset, self._parameters, where)
+
+    def evaluate(self, rows: Sequence[Mapping[str, Any]]) -> Evaluation:
+        """What COCO results of any of its images are worth."""
+        return evaluate(
+            self.truth,
+            self.truth.scope,
+            [(rows, lambda row: f"prediction {row}")],
+            "box" if self._parameters.iou_type == "bbox" else "mask",
+            self._parameters,
+            self._counts.copy(),
+        )
+
+
+def _labels(
+    examples: Iterable[Example], predictor: CheckedPredictor, settings: Settings
+) -> Iterator[ImageLabels]:
+    for labels in label_images(examples, predictor, settings):
+        if failure := labels.failure:
+            raise DataError(f"image {labels.image_id}: {failure.message}")
+        yield labels
 
 
 def _check_masks(dataset: Mapping[str, Any], where: str) -> None:

@@ -11,11 +11,15 @@ import small_training
 
 from deepmac.checkpoint.native import save_weights
 from deepmac.config.load import load_config
+from deepmac.data.decode import decode_rgb
+from deepmac.data.directory import open_records
 from deepmac.data.input import training_input
 from deepmac.errors import CheckpointError, ConfigError, DataError, OptionError
+from deepmac.instances import BoxMasks
 from deepmac.model.deepmac import DeepMAC
 from deepmac.model.variables import named_variables
 from deepmac.train import run as run_module
+from deepmac.train import validation as validation_module
 from deepmac.train.checkpoints import latest_checkpoint
 from deepmac.train.loop import EVALUATIONS
 from deepmac.train.objective import normalisers
@@ -65,6 +69,50 @@ def test_an_evaluation_is_what_label_and_evaluate_say(overrides, trained, tmp_pa
             assert values[f"{group}/{ours}"] == pytest.approx(
                 metrics["groups"][group][theirs], abs=2e-3
             )
+
+
+class DetectsTheTruth:
+    """Finds every object of some records, and fills its box."""
+
+    def __init__(self, records: str):
+        self._found = {}
+        for example in open_records(records).examples():
+            objects = [i for i in example.instances if not i.is_crowd]
+            boxes = np.array([i.box for i in objects], np.float32).reshape(-1, 4)
+            ids = np.array([i.category_id for i in objects], np.int32)
+            self._found[decode_rgb(example.encoded).tobytes()] = boxes, ids
+
+    def __call__(self, images, boxes):
+        found = [self._found[image.tobytes()] for image in images]
+        return [
+            BoxMasks(
+                boxes=some,
+                mask_probs=np.ones((len(ids), 2, 2), np.float32),
+                scores=np.ones(len(ids), np.float32),
+                category_ids=ids,
+            )
+            for some, ids in found
+        ]
+
+
+def test_where_detection_trains_detections_are_evaluated(overrides, monkeypatch):
+    val = overrides[-1].partition("=")[2]
+    monkeypatch.setattr(
+        validation_module, "DeepmacPredictor", lambda model: DetectsTheTruth(val)
+    )
+    no_detection = "model.center_net.object_detection_task.task_loss_weight=0"
+    for changes, detects in (([], True), ([no_detection], False)):
+        config = load_config(small_training.CONFIG, [*overrides, *changes])
+        options = RunOptions(model_dir=Path("unused"))
+        validation = run_module._validation(config, options, {1, 2, 3})
+        values = validation(object()).values
+        for group in ("all", "seen", "unseen"):
+            assert 0 < values[f"{group}/AP_at_gt_boxes"] < 1
+            if detects:
+                mask_ap = values[f"{group}/mask_AP"]
+                assert mask_ap == values[f"{group}/AP_at_gt_boxes"]
+                assert values[f"{group}/box_AP"] == pytest.approx(1)
+        assert ("all/box_AP" in values) == detects
 
 
 def test_seen_are_the_categories_whose_masks_the_records_hold(overrides, tmp_path):
