@@ -110,6 +110,7 @@ def all_runs() -> dict[str, Run]:
         ("stamps", "all", "hourglass20", (0, 1, 2)),
         ("stamps", "seen", "hourglass52", (0,)),
         ("both", "seen", "hourglass20", (0, 1, 2), LONG_STEPS),
+        ("shapes", "seen", "hourglass20", (0, 1, 2), LONG_STEPS),
         ("shapes", "seen", "fully_connected", (0, 1, 2)),
         ("shapes", "seen", "resnet4", (0, 1, 2)),
         ("stamps", "seen", "hourglass10", (0, 1, 2)),

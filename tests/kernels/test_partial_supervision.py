@@ -470,7 +470,7 @@ def test_the_protocol_lists_each_run_once_with_a_configuration_of_its_own(load):
     runs = load("runs")
     found = runs.all_runs()
     assert all(run.name == name for name, run in found.items())
-    assert len(found) == 6 + 11 * 3 + 1
+    assert len(found) == 6 + 12 * 3 + 1
     texts = {
         (run.head, run.rate, run.num_steps): runs.config_text(run)
         for run in found.values()
