@@ -13,6 +13,7 @@ of S x S. With full-resolution masks M masks of the network's size remain, one b
 
 import collections
 import dataclasses
+import functools
 import hashlib
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
@@ -368,17 +369,21 @@ class _Batches:
             digest.update(numbers.astype("<i8").tobytes())
         return digest.hexdigest()
 
-    def places(self, start_batch: int) -> grain.MapDataset:
-        """This host's images, from a batch on."""
+    @functools.cached_property
+    def _images(self) -> grain.MapDataset:
+        """The image of every place of the run; made once, since Grain describes each in text."""
         order = grain.MapDataset.range(len(self.maker.records))
         if self.shuffles:
             # Grain takes seed + epoch: neighbouring seeds would share their orders.
             (seed,) = np.random.SeedSequence(self.maker.seed).generate_state(1)
             order = order.shuffle(seed=int(seed))
-        images = order.repeat(self.num_epochs).map_with_index(self.maker)
+        return order.repeat(self.num_epochs).map_with_index(self.maker)
+
+    def places(self, start_batch: int) -> grain.MapDataset:
+        """This host's images, from a batch on."""
         first = start_batch * self.batch_size + self.host
-        last = len(images) // self.batch_size * self.batch_size
-        return images[first : last : self.num_hosts]
+        last = len(self._images) // self.batch_size * self.batch_size
+        return self._images[first : last : self.num_hosts]
 
     def elements(self, index: int) -> list[Element | DataError]:
         places: Any = self.places(index)

@@ -11,6 +11,10 @@ import numpy as np
 
 from deepmac.data.augment import Frame
 
+_SIDES = np.array(
+    [[0], [1]], np.float32
+)  # the pixel before a position, and that after it
+
 
 class _Taps(NamedTuple):
     """For the samples of one axis of a box, the two stored pixels that each lies between.
@@ -78,8 +82,8 @@ def _taps(low: np.float32, high: np.float32, size: int, stored: np.ndarray) -> _
         position = low + steps * (high - low)
     before = np.floor(position)
     fraction = position - before
-    pixels = np.stack([before, before + 1])
-    weight = np.stack([1 - fraction, fraction])
+    pixels = before + _SIDES
+    weight = np.abs(1 - _SIDES - fraction)  # 1 - fraction, fraction
     weight[(pixels < 0) | (pixels > last)] = 0
     index = stored[pixels.clip(0, last).astype(np.intp)]
     weight[index < 0] = 0
