@@ -1,10 +1,12 @@
 """Records in any order: local files, and a store over a real connection."""
 
+import gc
 import http.server
 import json
 import re
 import threading
 import urllib.parse
+import warnings
 from pathlib import Path
 from typing import ClassVar
 
@@ -157,12 +159,20 @@ def bucket(tmp_path, monkeypatch):
     monkeypatch.setenv("STORAGE_EMULATOR_HOST", address)
     stores._client.cache_clear()
     Bucket.root, Bucket.failures, Bucket.requests = tmp_path / "bucket", [], []
+    before = set(threading.enumerate())
     yield Bucket
     stores._client().close()
     stores._client.cache_clear()
     server.shutdown()
     server.server_close()
+    for other in set(threading.enumerate()) - before:
+        if "process_request" not in other.name:  # the server's own wait for more
+            other.join(2)
     thread.join()
+    # The client leaves connections open: found later, they would fail whatever test runs then.
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", ResourceWarning)
+        gc.collect()
 
 
 def test_remote_records(bucket):
