@@ -11,9 +11,8 @@ import numpy as np
 
 from deepmac.data.augment import Frame
 
-_SIDES = np.array(
-    [[0], [1]], np.float32
-)  # the pixel before a position, and that after it
+# The pixel before a position, and that after it
+_SIDES = np.array([[0], [1]], np.float32)
 
 
 class _Taps(NamedTuple):

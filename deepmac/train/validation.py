@@ -172,6 +172,7 @@ class _Comparison:
 def _labels(
     examples: Iterable[Example], predictor: CheckedPredictor, settings: Settings
 ) -> Iterator[ImageLabels]:
+    """`label_images`, but an image that fails ends the evaluation."""
     for labels in label_images(examples, predictor, settings):
         if failure := labels.failure:
             raise DataError(f"image {labels.image_id}: {failure.message}")
