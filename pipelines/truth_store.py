@@ -6,7 +6,7 @@ categories. Numbers come back as they were.
 
 import dataclasses
 import io
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import numpy as np
@@ -14,6 +14,7 @@ import orjson
 
 from deepmac.evaluation.ground_truth import GroundTruth
 from deepmac.evaluation.parameters import Scope
+from deepmac.evaluation.run_lengths import RunLengths
 from pipelines.storage import LocalOutput
 
 
@@ -84,12 +85,12 @@ def _lines(ground_truth: GroundTruth) -> Iterator[tuple[int, bytes]]:
         ground_truth.is_crowd.tolist(),
         ground_truth.is_ignored.tolist(),
         ground_truth.boxes.tolist() or [None] * len(ground_truth),
-        ground_truth.segmentations or [None] * len(ground_truth),
+        _masks_json(ground_truth.masks) or [None] * len(ground_truth),
     ]
     for image in np.unique(ground_truth.image).tolist():
         rows = slice(edges[image], edges[image + 1])
         annotations = list(zip(*(column[rows] for column in columns), strict=True))
-        yield image, orjson.dumps(annotations, default=_text) + b"\n"
+        yield image, orjson.dumps(annotations) + b"\n"
 
 
 def _ground_truth(rows: list[list[Any]], scope: Scope) -> GroundTruth:
@@ -107,7 +108,7 @@ def _ground_truth(rows: list[list[Any]], scope: Scope) -> GroundTruth:
         is_crowd=np.array(is_crowd, bool),
         is_ignored=np.array(is_ignored, bool),
         boxes=np.array(boxes if has_boxes else [], np.float64).reshape(-1, 4),
-        segmentations=list(masks) if has_masks else [],
+        masks=_masks(masks) if has_masks else RunLengths.none(),
     )
 
 
@@ -129,9 +130,23 @@ def _scope(stored: dict[str, Any]) -> Scope:
     )
 
 
-def _text(value: Any) -> str:
-    """Compressed run lengths that came as bytes."""
-    return value.decode("ascii")
+def _masks_json(masks: RunLengths) -> list[Any]:
+    """[[height, width], runs] of each mask."""
+    runs = np.split(masks.runs, masks.starts[1:-1])
+    return [
+        [size, some.tolist()]
+        for size, some in zip(masks.sizes.tolist(), runs, strict=False)
+    ]
+
+
+def _masks(stored: Sequence[Any]) -> RunLengths:
+    sizes, runs = zip(*stored, strict=True)
+    lengths = np.array([len(some) for some in runs], np.int64)
+    return RunLengths(
+        runs=np.concatenate([np.array(some, np.int32) for some in runs]),
+        starts=np.append(0, np.cumsum(lengths)),
+        sizes=np.array(sizes, np.int64),
+    )
 
 
 def _lines_name(name: str) -> str:

@@ -8,6 +8,7 @@ from typing import Any, TypeVar
 import numpy as np
 
 from deepmac.errors import DataError
+from deepmac.evaluation.run_lengths import RunLengths
 from deepmac.text import short
 
 _Columns = TypeVar("_Columns", bound=Any)
@@ -93,9 +94,9 @@ def boxes(values: Sequence[Any], name: str, place: Place) -> np.ndarray:
 
 
 def take_rows(columns: _Columns, rows: np.ndarray) -> _Columns:
-    """A dataclass of arrays and lists as long as each other, with some of their rows.
+    """A dataclass of columns (arrays, lists, masks) as long as each other, with some of their rows.
 
-    Empty ones stay empty; what is neither array nor list stays what it is.
+    Empty ones stay empty; what is no column stays what it is.
     """
     changes = {}
     for field in dataclasses.fields(columns):
@@ -104,6 +105,8 @@ def take_rows(columns: _Columns, rows: np.ndarray) -> _Columns:
             changes[field.name] = values[rows]
         elif isinstance(values, list) and values:
             changes[field.name] = [values[i] for i in rows.tolist()]
+        elif isinstance(values, RunLengths) and len(values):
+            changes[field.name] = values.take(rows)
     return dataclasses.replace(columns, **changes)
 
 

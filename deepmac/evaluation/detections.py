@@ -17,8 +17,8 @@ from deepmac.evaluation.columns import (
     take_rows,
 )
 from deepmac.evaluation.parameters import Parameters, Scope
-from deepmac.evaluation.run_lengths import rle_areas, tight_boxes
-from deepmac.evaluation.segmentations import check_segmentations, to_rles
+from deepmac.evaluation.run_lengths import RunLengths
+from deepmac.evaluation.segmentations import read_masks
 from deepmac.text import short
 
 Form = Literal["box", "mask"]
@@ -34,7 +34,7 @@ class Detections:
         score: float64 [D], exactly the JSON numbers.
         area: float64 [D], pixels: of the box or of the mask (see `read_detections`).
         boxes: float64 [D, 4], (x, y, width, height) in pixels; D = 0 unless for `bbox`.
-        segmentations: D checked COCO values; empty unless for `segm`.
+        masks: D of them; none unless for `segm`.
         annotation_ids: D ids of the annotation whose box was given, None where there was none.
     """
 
@@ -43,7 +43,7 @@ class Detections:
     score: np.ndarray
     area: np.ndarray
     boxes: np.ndarray
-    segmentations: Sequence[Any]
+    masks: RunLengths
     annotation_ids: Sequence[Any]
 
     def __len__(self) -> int:
@@ -117,7 +117,7 @@ def read_detections(
         predictions_of_unknown_category=int((~is_known).sum()),
     )
     read_shapes = _box_form if form == "box" else _mask_form
-    area, corners, segmentations = read_shapes(
+    area, corners, masks = read_shapes(
         chosen, sizes, parameters, lambda i: place(int(rows[i])), counts
     )
     for_masks = parameters.iou_type == "segm"
@@ -127,7 +127,7 @@ def read_detections(
         score=scores[rows],
         area=area,
         boxes=corners[:0] if for_masks else corners,
-        segmentations=segmentations if for_masks else [],
+        masks=masks if for_masks else RunLengths.none(),
         annotation_ids=_annotation_ids(chosen, lambda i: place(int(rows[i]))),
     )
     return detections, counts
@@ -139,28 +139,26 @@ def _box_form(
     parameters: Parameters,
     place: Place,
     counts: collections.Counter[str],
-) -> tuple[np.ndarray, np.ndarray, Sequence[Any]]:
-    """Areas [D], boxes [D, 4] and segmentations (none unless they are needed)."""
+) -> tuple[np.ndarray, np.ndarray, RunLengths]:
+    """Areas [D], boxes [D, 4] and masks (none unless they are needed)."""
     corners = boxes(column(chosen, "bbox", place), "bbox", place)
     area = corners[:, 2] * corners[:, 3]
     if parameters.iou_type == "bbox" and parameters.result_area == "reference":
-        return area, corners, []
+        return area, corners, RunLengths.none()
     segmentations = [r.get("segmentation") for r in chosen]
     masked = np.array([s is not None for s in segmentations], bool)
     segmentations = [
         _rectangle(box) if segmentation is None else segmentation
         for segmentation, box in zip(segmentations, corners.tolist(), strict=True)
     ]
-    counts["predictions_of_another_size"] = check_segmentations(
+    masks, counts["predictions_of_another_size"] = read_masks(
         segmentations, sizes, place, parameters.wrong_size
     )
     if parameters.result_area == "mask":
-        rows = np.flatnonzero(masked)
-        masks = [segmentations[i] for i in rows.tolist()]
-        area[rows] = rle_areas(to_rles(masks, sizes[rows]))
+        area = np.where(masked, masks.areas(), area)
     else:
         counts["predictions_with_box_and_mask"] = int(masked.sum())
-    return area, corners, segmentations
+    return area, corners, masks
 
 
 def _mask_form(
@@ -169,20 +167,19 @@ def _mask_form(
     parameters: Parameters,
     place: Place,
     counts: collections.Counter[str],
-) -> tuple[np.ndarray, np.ndarray, Sequence[Any]]:
+) -> tuple[np.ndarray, np.ndarray, RunLengths]:
     """Areas [D], boxes [D, 4] (of the masks where none is given; none for `segm`), masks."""
-    segmentations = column(chosen, "segmentation", place)
-    counts["predictions_of_another_size"] = check_segmentations(
-        segmentations, sizes, place, parameters.wrong_size
+    masks, counts["predictions_of_another_size"] = read_masks(
+        column(chosen, "segmentation", place), sizes, place, parameters.wrong_size
     )
-    rles = to_rles(segmentations, sizes)
+    area = masks.areas().astype(np.float64)
     if parameters.iou_type == "segm":
-        return rle_areas(rles), np.zeros((0, 4)), rles
-    corners = tight_boxes(rles)
+        return area, np.zeros((0, 4)), masks
+    corners = masks.tight_boxes()
     own = [i for i, r in enumerate(chosen) if "bbox" in r]
     given = [chosen[i]["bbox"] for i in own]
     corners[own] = boxes(given, "bbox", lambda i: place(own[i]))
-    return rle_areas(rles), corners, []
+    return area, corners, masks
 
 
 def _annotation_ids(chosen: Sequence[Any], place: Place) -> list[Any]:

@@ -14,7 +14,6 @@ from deepmac.evaluation.detections import Detections, Form, read_detections
 from deepmac.evaluation.ground_truth import GroundTruth
 from deepmac.evaluation.matching import match_images
 from deepmac.evaluation.oracle import iou_at_given_boxes
-from deepmac.evaluation.overlaps import open_masks
 from deepmac.evaluation.parameters import Parameters, Scope
 from deepmac.evaluation.state import (
     Partial,
@@ -128,10 +127,9 @@ def match_detections(
     ground_truth: GroundTruth, detections: Detections, parameters: Parameters
 ) -> Partial:
     """What the detections of some images contribute, given the ground truth of these images."""
-    masks = open_masks(ground_truth, detections)
     return keep_matches(
-        match_images(ground_truth, detections, masks, parameters),
-        iou_at_given_boxes(ground_truth, detections, masks),
+        match_images(ground_truth, detections, parameters),
+        iou_at_given_boxes(ground_truth, detections),
         ground_truth.scope,
         parameters,
     )

@@ -17,8 +17,8 @@ from deepmac.evaluation.columns import (
     take_rows,
 )
 from deepmac.evaluation.parameters import Parameters, Scope, sorted_ids
-from deepmac.evaluation.run_lengths import rle_areas
-from deepmac.evaluation.segmentations import check_segmentations, to_rles
+from deepmac.evaluation.run_lengths import RunLengths
+from deepmac.evaluation.segmentations import read_masks
 from deepmac.masks import MOST_PIXELS
 from deepmac.text import is_unicode, short
 
@@ -39,7 +39,7 @@ class GroundTruth:
         is_crowd: bool [G].
         is_ignored: bool [G], neither hit nor miss: crowds, and what `ignore_field` adds.
         boxes: float64 [G, 4], (x, y, width, height) in pixels; G = 0 unless for `bbox`.
-        segmentations: G checked COCO values; empty unless for `segm`.
+        masks: G of them; none unless for `segm`.
     """
 
     scope: Scope
@@ -51,7 +51,7 @@ class GroundTruth:
     is_crowd: np.ndarray
     is_ignored: np.ndarray
     boxes: np.ndarray
-    segmentations: Sequence[Any]
+    masks: RunLengths
 
     def __len__(self) -> int:
         return len(self.image)
@@ -181,10 +181,10 @@ def _columns(
     else:
         counts["annotations_with_ignore"] = int((stored & ~is_crowd).sum())
     sizes = scope.image_sizes[image]
-    segmentations, corners = [], np.zeros((0, 4))
+    masks, corners = RunLengths.none(), np.zeros((0, 4))
     if parameters.iou_type == "segm":
         segmentations = _segmentations(chosen, scope, place)
-        counts["annotations_of_another_size"] = check_segmentations(
+        masks, counts["annotations_of_another_size"] = read_masks(
             segmentations, sizes, place, parameters.wrong_size
         )
     else:
@@ -203,7 +203,7 @@ def _columns(
         is_crowd=is_crowd,
         is_ignored=is_ignored,
         boxes=corners,
-        segmentations=segmentations,
+        masks=masks,
     )
     return ground_truth, counts
 
@@ -267,10 +267,10 @@ def _areas(
         # For boxes an image may do without a size: nothing can be rasterised there.
         if chosen[i].get("segmentation") is not None and sizes[i].all()
     ]
-    masks = [chosen[i]["segmentation"] for i in masked]
+    segmentations = [chosen[i]["segmentation"] for i in masked]
     sizes = sizes[np.array(masked, np.int64)]
-    check_segmentations(masks, sizes, lambda i: place(masked[i]), "reference")
-    areas[masked] = rle_areas(to_rles(masks, sizes))
+    masks, _ = read_masks(segmentations, sizes, lambda i: place(masked[i]), "reference")
+    areas[masked] = masks.areas()
     without = sorted({*lacking} - {*masked})
     sides = boxes(
         [chosen[i].get("bbox") for i in without], "bbox", lambda i: place(without[i])

@@ -1,55 +1,71 @@
 """Detections against ground truth, one image and one category (a cell) at a time."""
 
 import dataclasses
+import itertools
 
 import numpy as np
 
 from deepmac.evaluation.detections import Detections
 from deepmac.evaluation.ground_truth import GroundTruth
-from deepmac.evaluation.overlaps import Masks, Pairs, cells_of, near_pairs
+from deepmac.evaluation.overlaps import Pairs, cells_of, near_pairs
 from deepmac.evaluation.parameters import Parameters, Scope
 
 
-def match_cell(
+def match_pairs(
+    pairs: Pairs,
     iou: np.ndarray,
     is_ignored: np.ndarray,
     is_crowd: np.ndarray,
     thresholds: np.ndarray,
-) -> np.ndarray:
-    """Gives each detection of a cell its ground truth, greedily, best score first.
+) -> tuple[np.ndarray, np.ndarray]:
+    """Gives each detection its ground truth, greedily, the best score of each cell first.
 
     A detection takes the free ground truth of the highest IoU that is at least the threshold, the
     last of them where several are equal; one that counts goes before any ignored one. A crowd
-    stays free.
+    stays free. Cells do not know of each other: the first detections of all of them are matched
+    together, then the second ones, and so on.
 
     Args:
-        iou: float64 [D, G], detections in order of their rank.
+        pairs: P of them.
+        iou: float64 [P].
         is_ignored: bool [A, G], for each area range: neither hit nor miss. Crowds always are.
         is_crowd: bool [G].
         thresholds: float64 [T].
 
     Returns:
-        int64 [A, T, D], index of the ground truth, -1 for none.
+        int64 [N, A, T], row of the ground truth, -1 for none, of the N detections that have pairs;
+        and int64 [N], their places in the ranked order, ascending.
     """
-    num_detections, num_truths = iou.shape
+    first = np.flatnonzero(np.diff(pairs.place, prepend=-1))
+    place, cell = pairs.place[first], pairs.cell[first]
+    detection = np.repeat(
+        np.arange(len(first)), np.diff(first, append=len(pairs.place))
+    )
+    turn = (np.arange(len(first)) - np.searchsorted(cell, cell))[detection]
+    # Of a detection's pairs the best comes last; the sort is stable.
+    order = np.lexsort((iou, detection, turn))
+    num_turns = turn.max(initial=-1) + 1
+    edges = np.searchsorted(turn[order], np.arange(num_turns + 1))
+
     shape = (len(is_ignored), len(thresholds))
-    matches = np.full((*shape, num_detections), -1)
-    if not num_truths:
-        return matches
-    counts = ~is_ignored[:, None, :]  # [A, 1, G]
-    is_free = np.ones((*shape, num_truths), bool)
-    rows = np.indices(shape)
-    for detection, row in enumerate(iou):
-        candidates = is_free & (row >= thresholds[:, None])  # [A, T, G]
-        regular = candidates & counts
-        has_regular = regular.any(axis=-1, keepdims=True)
-        candidates = np.where(has_regular, regular, candidates)
-        # argmax finds the first of equals: look from behind.
-        best = num_truths - 1 - np.where(candidates, row, -1)[..., ::-1].argmax(axis=-1)
-        is_matched = candidates.any(axis=-1)  # [A, T]
-        matches[..., detection] = np.where(is_matched, best, -1)
-        is_free[(*rows, best)] &= ~is_matched | is_crowd[best]
-    return matches
+    assigned = np.full((len(first), *shape), -1)
+    is_free = np.ones((len(is_crowd), *shape), bool)
+    counts = ~is_ignored.T[:, :, None]  # [G, A, 1]
+    for start, stop in itertools.pairwise(edges.tolist()):
+        rows = order[start:stop]
+        truth, own = pairs.truth[rows], detection[rows]
+        candidates = is_free[truth] & (iou[rows, None, None] >= thresholds)
+        # 0 for no candidate; else its position, from 1, and more than any other's if it counts.
+        position = np.arange(1, len(rows) + 1)[:, None, None]
+        worth = np.where(candidates, position + counts[truth] * len(rows), 0)
+        starts = np.flatnonzero(np.diff(own, prepend=-1))
+        best = np.maximum.reduceat(worth, starts, axis=0)  # [n, A, T]
+        is_matched = best > 0
+        chosen = truth[(best - 1) % len(rows)]
+        assigned[own[starts]] = np.where(is_matched, chosen, -1)
+        is_taken = is_matched & ~is_crowd[chosen]
+        is_free[(chosen[is_taken], *np.nonzero(is_taken)[1:])] = False
+    return assigned, place
 
 
 @dataclasses.dataclass(frozen=True, slots=True, eq=False)
@@ -83,7 +99,6 @@ class Matches:
 def match_images(
     ground_truth: GroundTruth,
     detections: Detections,
-    masks: Masks,
     parameters: Parameters,
 ) -> Matches:
     """Matches the detections of some images with their ground truth.
@@ -93,10 +108,11 @@ def match_images(
     numbers; for a crowd the part of the detection that it covers.
     """
     order, cells, rank = _ranked(detections, ground_truth.scope, parameters)
-    pairs, iou = near_pairs(ground_truth, detections, order, cells, masks, parameters)
+    pairs, iou = near_pairs(ground_truth, detections, order, cells, parameters)
     is_ignored = _is_ignored(ground_truth, parameters)
-    assigned, matched = _assign(
-        pairs, iou, is_ignored, ground_truth.is_crowd, parameters
+    thresholds = np.array(parameters.effective_thresholds)
+    assigned, matched = match_pairs(
+        pairs, iou, is_ignored, ground_truth.is_crowd, thresholds
     )
 
     counts_as_match = np.ones(len(ground_truth), bool)
@@ -116,7 +132,7 @@ def match_images(
         score=detections.score[order],
         rank=rank,
         is_outside=np.stack(outside, axis=-1)[order],
-        matched=matched,
+        matched=matched.astype(np.int32),
         hits=hits,
         ignored=ignored,
         num_lost_to_id_zero=int((is_matched & ~ignored & ~hits)[:, 0, 0].sum()),
@@ -146,36 +162,3 @@ def _is_ignored(ground_truth: GroundTruth, parameters: Parameters) -> np.ndarray
     area = ground_truth.area
     outside = [(area < r.low) | (area > r.high) for r in parameters.area_ranges]
     return np.stack(outside) | ground_truth.is_ignored
-
-
-def _assign(
-    pairs: Pairs,
-    iou: np.ndarray,
-    is_ignored: np.ndarray,
-    is_crowd: np.ndarray,
-    parameters: Parameters,
-) -> tuple[np.ndarray, np.ndarray]:
-    """Ground truth of every detection that may have one.
-
-    Returns:
-        int64 [N, A, T], row of the ground truth or -1, and int32 [N], place of the detection in
-        the ranked order, ascending.
-    """
-    thresholds = np.array(parameters.effective_thresholds)
-    matched, at = np.unique(pairs.place, return_inverse=True)
-    assigned = np.full((len(matched), len(is_ignored), len(thresholds)), -1)
-    groups = pairs.groups()
-    alone = np.array([start for start, stop in groups if stop - start == 1], np.int64)
-    assigned[at[alone]] = np.where(
-        iou[alone, None] >= thresholds, pairs.truth[alone, None], -1
-    )[:, None, :]
-    for start, stop in groups:
-        if stop - start == 1:
-            continue
-        d, d_at = np.unique(at[start:stop], return_inverse=True)
-        g, g_at = np.unique(pairs.truth[start:stop], return_inverse=True)
-        cell_iou = np.zeros((len(d), len(g)))
-        cell_iou[d_at, g_at] = iou[start:stop]
-        found = match_cell(cell_iou, is_ignored[:, g], is_crowd[g], thresholds)
-        assigned[d] = np.where(found >= 0, g[found], -1).transpose(2, 0, 1)
-    return assigned, matched.astype(np.int32)

@@ -9,8 +9,7 @@ import numpy as np
 from deepmac.data.ids import id_from_text
 from deepmac.evaluation.detections import Detections
 from deepmac.evaluation.ground_truth import GroundTruth
-from deepmac.evaluation.overlaps import Masks
-from deepmac.evaluation.run_lengths import mask_iou
+from deepmac.evaluation.run_lengths import pair_iou
 
 
 @dataclasses.dataclass(frozen=True, slots=True, eq=False)
@@ -28,9 +27,7 @@ class GivenBoxes:
     counts: collections.Counter[str]
 
 
-def iou_at_given_boxes(
-    ground_truth: GroundTruth, detections: Detections, masks: Masks
-) -> GivenBoxes:
+def iou_at_given_boxes(ground_truth: GroundTruth, detections: Detections) -> GivenBoxes:
     """IoU of every annotation's mask with that of the prediction that carries its id.
 
     Crowds take no part. Score and rank do not matter, nor does the predicted category. Where
@@ -38,7 +35,7 @@ def iou_at_given_boxes(
     An empty mask has IoU 0, as has one of another size. No predictions join for `bbox`.
     """
     counts = collections.Counter[str]()
-    if not detections.segmentations:
+    if not len(detections.masks):
         return GivenBoxes(np.zeros(0, np.int32), np.zeros(0), counts)
     row_of = {
         (image, _plain(annotation_id)): row
@@ -62,12 +59,10 @@ def iou_at_given_boxes(
                 continue
         best[truth] = row
     pairs = [(t, d) for t, d in best.items() if not ground_truth.is_crowd[t]]
-    iou = [
-        mask_iou([masks.detection[d]], [masks.truth[t]], [False])[0, 0]
-        for t, d in pairs
-    ]
-    ordinals = ground_truth.ordinal[[t for t, _ in pairs]]
-    return GivenBoxes(ordinals, np.maximum(np.array(iou, np.float64), 0), counts)
+    truths, rows = np.array(pairs, np.int64).reshape(-1, 2).T
+    no_crowd = np.zeros(len(pairs), bool)
+    iou = pair_iou(detections.masks, rows, ground_truth.masks, truths, no_crowd)
+    return GivenBoxes(ground_truth.ordinal[truths], np.maximum(iou, 0), counts)
 
 
 def _plain(annotation_id: Any) -> Any:

@@ -1,32 +1,13 @@
 """Which detections lie over which ground truth: IoU of the pairs that can matter."""
 
 import dataclasses
-import itertools
 
 import numpy as np
 
 from deepmac.evaluation.detections import Detections
 from deepmac.evaluation.ground_truth import GroundTruth
 from deepmac.evaluation.parameters import Parameters, Scope
-from deepmac.evaluation.run_lengths import mask_iou, rle_areas, tight_boxes
-from deepmac.evaluation.segmentations import RleCache
-
-
-@dataclasses.dataclass(frozen=True, slots=True, eq=False)
-class Masks:
-    """Run lengths of ground truth and detections, made once for all who need them."""
-
-    truth: RleCache
-    detection: RleCache
-
-
-def open_masks(ground_truth: GroundTruth, detections: Detections) -> Masks:
-    """The masks of some images; empty for `bbox`."""
-    sizes = ground_truth.scope.image_sizes
-    return Masks(
-        RleCache(ground_truth.segmentations, sizes[ground_truth.image]),
-        RleCache(detections.segmentations, sizes[detections.image]),
-    )
+from deepmac.evaluation.run_lengths import pair_iou
 
 
 def cells_of(
@@ -60,24 +41,18 @@ class Pairs:
             self.cell[rows], self.place[rows], self.detection[rows], self.truth[rows]
         )
 
-    def groups(self) -> list[tuple[int, int]]:
-        """(start, stop) of the pairs of each cell."""
-        starts = np.flatnonzero(np.diff(self.cell, prepend=-1))
-        return list(itertools.pairwise([*starts.tolist(), len(self.cell)]))
-
 
 def near_pairs(
     ground_truth: GroundTruth,
     detections: Detections,
     order: np.ndarray,
     cells: np.ndarray,
-    masks: Masks,
     parameters: Parameters,
 ) -> tuple[Pairs, np.ndarray]:
     """The pairs whose IoU reaches the lowest threshold.
 
     Args:
-        ground_truth, detections, masks: of some images.
+        ground_truth, detections: of some images.
         order: int64 [D], rows of the detections that take part, ranked within their cells.
         cells: int64 [D], ascending, their cells.
         parameters: of the evaluation.
@@ -88,7 +63,14 @@ def near_pairs(
     truth_cells = cells_of(ground_truth, ground_truth.scope, parameters)
     pairs = _pairs(cells, truth_cells, order)
     if parameters.iou_type == "segm":
-        iou = _mask_iou(pairs, ground_truth, masks, parameters.lowest_threshold)
+        iou = pair_iou(
+            detections.masks,
+            pairs.detection,
+            ground_truth.masks,
+            pairs.truth,
+            ground_truth.is_crowd[pairs.truth],
+            lowest=parameters.lowest_threshold,
+        )
     else:
         iou = _box_iou(pairs, ground_truth, detections)
     is_near = iou >= parameters.lowest_threshold
@@ -118,40 +100,3 @@ def _box_iou(
     union = np.where(is_crowd, own, own + other - overlap)
     meets = (width > 0) & (height > 0)
     return np.divide(overlap, union, out=np.zeros_like(overlap), where=meets)
-
-
-def _mask_iou(
-    pairs: Pairs, ground_truth: GroundTruth, masks: Masks, lowest: float
-) -> np.ndarray:
-    """float64 [P]; 0 where it cannot reach the lowest threshold, -1 for masks of unlike sizes."""
-    iou = np.zeros(len(pairs.cell))
-    is_crowd = ground_truth.is_crowd
-    bound = _iou_bound(pairs, is_crowd, masks)
-    rows = np.flatnonzero(bound >= lowest)
-    near = pairs.take(rows)
-    for start, stop in near.groups():
-        d, d_at = np.unique(near.detection[start:stop], return_inverse=True)
-        g, g_at = np.unique(near.truth[start:stop], return_inverse=True)
-        values = mask_iou(
-            [masks.detection[i] for i in d.tolist()],
-            [masks.truth[i] for i in g.tolist()],
-            is_crowd[g].tolist(),
-        )
-        iou[rows[start:stop]] = values[d_at, g_at]
-    return iou
-
-
-def _iou_bound(pairs: Pairs, is_crowd: np.ndarray, masks: Masks) -> np.ndarray:
-    """float64 [P], what the IoU of two masks cannot exceed, from their areas and tight boxes."""
-    d, d_at = np.unique(pairs.detection, return_inverse=True)
-    g, g_at = np.unique(pairs.truth, return_inverse=True)
-    d_rles = [masks.detection[i] for i in d.tolist()]
-    g_rles = [masks.truth[i] for i in g.tolist()]
-    own, other = rle_areas(d_rles)[d_at], rle_areas(g_rles)[g_at]
-    a, b = tight_boxes(d_rles)[d_at].T, tight_boxes(g_rles)[g_at].T
-    width = np.minimum(a[0] + a[2], b[0] + b[2]) - np.maximum(a[0], b[0])
-    height = np.minimum(a[1] + a[3], b[1] + b[3]) - np.maximum(a[1], b[1])
-    common = np.maximum(width, 0) * np.maximum(height, 0)
-    common = np.minimum(common, np.minimum(own, other))
-    union = np.where(is_crowd[pairs.truth], own, own + other - common)
-    return np.divide(common, union, out=np.zeros_like(common), where=common > 0)

@@ -1,4 +1,4 @@
-"""COCO `segmentation` values: checked in bulk, made into run lengths when they are needed."""
+"""COCO `segmentation` values, checked and made into run lengths in bulk."""
 
 import math
 from collections.abc import Sequence
@@ -8,8 +8,7 @@ import numpy as np
 
 from deepmac.errors import DataError
 from deepmac.evaluation.columns import Place
-from deepmac.evaluation.run_lengths import find_bad_rle
-from deepmac.instances import RLE
+from deepmac.evaluation.run_lengths import BadRunLengths, RunLengths, decode_counts
 from deepmac.masks import (
     FARTHEST_POINT,
     LONGEST_OUTLINE,
@@ -23,16 +22,17 @@ from deepmac.masks import (
 from deepmac.text import short
 
 
-def check_segmentations(
+def read_masks(
     values: Sequence[Any],
     sizes: np.ndarray,
     place: Place,
     wrong_size: str,
-) -> int:
-    """Makes sure that `to_rle`, and pycocotools after it, can work with every value.
+) -> tuple[RunLengths, int]:
+    """The masks of COCO segmentations, made as the reference makes them.
 
-    A list holds polygons [x0, y0, x1, y1, ...] in pixels. An object has `size` (height, width)
-    and `counts`: a list (uncompressed) or text (compressed).
+    A list holds polygons [x0, y0, x1, y1, ...] in pixels, whose union is meant. An object has
+    `size` (height, width), which need not be that of the image, and `counts`: a list (uncompressed)
+    or text (compressed).
 
     Args:
         values: N segmentations.
@@ -41,79 +41,66 @@ def check_segmentations(
         wrong_size: `error` refuses RLEs of another size than the image.
 
     Returns:
-        How many are of another size.
+        The masks, and how many are of another size.
 
     Raises:
         DataError: a value has another form, or does not fit.
     """
-    rows, counts, own_sizes = [], [], []
-    for row, value in enumerate(values):
-        if isinstance(value, list):
-            if problem := _polygon_problem(value, *sizes[row].tolist()):
-                raise DataError(f"{place(row)}: {problem}")
-            continue
-        size, text = _parts(value, row, place)
-        rows.append(row)
-        own_sizes.append(size)
-        counts.append(text)
-    own = np.array(own_sizes, np.int64).reshape(-1, 2)
-    is_other = (own != sizes[rows]).any(axis=1)
+    counts, own = _plain_texts(values) or _texts(values, sizes, place)
+    is_other = (own != sizes).any(axis=1)
     if wrong_size == "error" and is_other.any():
         at = int(np.argmax(is_other))
         more = f" ({is_other.sum()} in all)" if is_other.sum() > 1 else ""
         raise DataError(
-            f"{place(rows[at])}: mask of {own[at].tolist()} pixels (height, width) in an image "
-            f"of {sizes[rows[at]].tolist()}{more}; with --wrong_size reference such masks never "
-            f"match, as in pycocotools"
+            f"{place(at)}: mask of {own[at].tolist()} pixels (height, width) in an image of "
+            f"{sizes[at].tolist()}{more}; with --wrong_size reference such masks never match, as "
+            f"in pycocotools"
         )
-    compressed = [i for i, text in enumerate(counts) if text is not None]
-    bad = find_bad_rle([counts[i] for i in compressed], own[compressed])
-    if bad is not None:
-        raise DataError(f"{place(rows[compressed[bad[0]]])}: {bad[1]}")
-    return int(is_other.sum())
+    try:
+        return decode_counts(counts, own), int(is_other.sum())
+    except BadRunLengths as e:
+        raise DataError(f"{place(e.index)}: {e}") from None
 
 
-def to_rle(segmentation: Any, height: int, width: int) -> RLE:
-    """A checked segmentation as compressed run lengths, made as the reference makes them.
-
-    Args:
-        segmentation: polygons, whose union is meant, or an RLE of either kind, which keeps its
-            own size.
-        height, width: of the image, for polygons.
-    """
-    if isinstance(segmentation, list):
-        return rle_from_polygons(segmentation, height, width)
-    if isinstance(segmentation["counts"], list):
-        return rle_from_runs(segmentation["counts"], *segmentation["size"])
-    return segmentation
-
-
-def to_rles(segmentations: Sequence[Any], sizes: np.ndarray) -> list[RLE]:
-    """`to_rle` of N segmentations; `sizes` int [N, 2] are those of their images."""
-    return [
-        to_rle(segmentation, height, width)
-        for segmentation, (height, width) in zip(
-            segmentations, sizes.tolist(), strict=True
-        )
-    ]
+def _plain_texts(values: Sequence[Any]) -> tuple[list[bytes], np.ndarray] | None:
+    """Compressed counts, and sizes int64 [N, 2], if no value is anything else; for speed alone."""
+    try:
+        texts = [value["counts"] for value in values]
+        sides = [side for value in values for side in value["size"]]
+        counts = [text.encode("ascii") for text in texts]
+    except (TypeError, KeyError, AttributeError, UnicodeEncodeError):
+        return None
+    if {type(side) for side in sides} != {int} or len(sides) != 2 * len(values):
+        return None
+    if {len(value["size"]) for value in values} != {2}:
+        return None
+    if min(sides) < 0 or max(sides) > MOST_PIXELS:
+        return None
+    sizes = np.array(sides, np.int64).reshape(-1, 2)
+    return (counts, sizes) if sizes.prod(axis=1).max() <= MOST_PIXELS else None
 
 
-class RleCache:
-    """The run lengths of checked segmentations, each made when it is first asked for.
-
-    Args:
-        segmentations: N checked values.
-        sizes: int [N, 2], (height, width) of their images.
-    """
-
-    def __init__(self, segmentations: Sequence[Any], sizes: np.ndarray):
-        self._segmentations, self._sizes = segmentations, sizes.tolist()
-        self._rles: dict[int, RLE] = {}
-
-    def __getitem__(self, row: int) -> RLE:
-        if row not in self._rles:
-            self._rles[row] = to_rle(self._segmentations[row], *self._sizes[row])
-        return self._rles[row]
+def _texts(
+    values: Sequence[Any], sizes: np.ndarray, place: Place
+) -> tuple[list[bytes], np.ndarray]:
+    """Compressed counts, and sizes int64 [N, 2], of values of any kind."""
+    counts, own = [], []
+    for row, (value, (height, width)) in enumerate(
+        zip(values, sizes.tolist(), strict=True)
+    ):
+        if isinstance(value, list):
+            if problem := _polygon_problem(value, height, width):
+                raise DataError(f"{place(row)}: {problem}")
+            rle = rle_from_polygons(value, height, width)
+            own.append((height, width))
+            counts.append(rle["counts"])
+            continue
+        size, text = _parts(value, row, place)
+        if text is None:
+            text = rle_from_runs(value["counts"], *size)["counts"] or b"0"
+        own.append(size)
+        counts.append(text)
+    return counts, np.array(own, np.int64).reshape(-1, 2)
 
 
 def _polygon_problem(polygons: list[Any], height: int, width: int) -> str | None:
