@@ -9,7 +9,7 @@ import io
 import os
 import sys
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -18,14 +18,19 @@ from rich.console import Console
 
 from deepmac.commands import from_options, option, run
 from deepmac.errors import OptionError
-from deepmac.evaluation.engine import conclude, evaluate
+from deepmac.evaluation.engine import Results, conclude, evaluate
 from deepmac.evaluation.parameters import IOU_TYPES, SWITCHES
 from deepmac.evaluation.report import metrics, tables
 from deepmac.evaluation.state import Partial
 from deepmac.evaluation.summary import Evaluation
 from deepmac.terminal import announce
 from pipelines.evaluation_inputs import Task, array_files, prepare
-from pipelines.evaluation_units import DirectoryUnits, SpilledUnits, UnitReader, spill
+from pipelines.evaluation_units import (
+    ResultsFile,
+    Scattered,
+    SpilledUnits,
+    UnitReader,
+)
 from pipelines.storage import LocalOutput, hold_output, open_output, refusals_told
 from pipelines.truth_store import write_truths
 from pipelines.unit_files import JOB, note_run
@@ -165,15 +170,30 @@ def _evaluate(
 ) -> dict[str, Evaluation]:
     if beam_args:
         return _on_beam(tasks, output, options, beam_args)
-    return {task.parameters.iou_type: _here(task) for task in tasks}
+    return {task.parameters.iou_type: _here(task, output, options) for task in tasks}
 
 
-def _here(task: Task) -> Evaluation:
+def _here(task: Task, output: LocalOutput, options: Options) -> Evaluation:
     """The evaluation in this process."""
-    units = (task.reader.read(unit) for unit in task.units)
-    return evaluate(
-        task.ground_truth, task.known, units, task.form, task.parameters, task.counts
-    )
+
+    def over(units: Iterable[Results]) -> Evaluation:
+        return evaluate(
+            task.ground_truth,
+            task.known,
+            units,
+            task.form,
+            task.parameters,
+            task.counts,
+        )
+
+    if isinstance(task.source, ResultsFile):
+        try:
+            return over(task.source.in_order())
+        except Scattered:
+            pass  # to be sorted first
+    with output.temporary_folder() as folder:
+        reader, units = _units(task, output, folder, options)
+        return over(reader.read(unit) for unit in units)
 
 
 def _on_beam(
@@ -221,13 +241,21 @@ def _shared_out(
     """Puts what the workers need where they can read it; returns the results' units."""
     kind = task.parameters.iou_type
     write_truths(output, f"{folder}/truth-{kind}", task.ground_truth, task.known)
-    reader = task.reader
-    if isinstance(reader, DirectoryUnits):
-        return dataclasses.replace(
-            reader, path=os.path.abspath(reader.path)
-        ), task.units
-    units = spill(output, f"{folder}/{kind}-", reader, task.known, options.unit_images)
-    return SpilledUnits(reader.path, output), units
+    return _units(task, output, folder, options)
+
+
+def _units(
+    task: Task, output: LocalOutput, folder: str, options: Options
+) -> tuple[UnitReader, Sequence[str]]:
+    """The results' units; those of a file are sorted out into a folder."""
+    if isinstance(task.source, ResultsFile):
+        prefix = f"{folder}/{task.parameters.iou_type}-"
+        units = task.source.spill(output, prefix, task.known, options.unit_images)
+        return SpilledUnits(task.source.path, output), units
+    reader = task.source.reader
+    return dataclasses.replace(
+        reader, path=os.path.abspath(reader.path)
+    ), task.source.units
 
 
 def _conclude(task: Task, state: bytes | None, num_units: int) -> Evaluation:

@@ -13,7 +13,7 @@ from deepmac.data.json_file import read_json
 from deepmac.data.predictions import open_predictions
 from deepmac.data.truth_records import as_coco
 from deepmac.errors import OptionError
-from deepmac.evaluation.detections import Form, form_of, read_detections
+from deepmac.evaluation.detections import Form, form_of
 from deepmac.evaluation.ground_truth import GroundTruth, read_ground_truth, read_scope
 from deepmac.evaluation.parameters import (
     COCO_AREAS,
@@ -23,7 +23,7 @@ from deepmac.evaluation.parameters import (
     Scope,
 )
 from deepmac.terminal import announce
-from pipelines.evaluation_units import DirectoryUnits, ListedResults, read_results
+from pipelines.evaluation_units import DirectoryUnits, ResultsFile
 from pipelines.preflight import Problems, check_output
 
 if TYPE_CHECKING:
@@ -40,7 +40,7 @@ class Task:
         counts: events met while it was read, or when the predictions were made.
         groups: name of a group to report -> its category ids.
         known: every image and category of the data set.
-        reader, units: where the results are.
+        source: the results: a file, or the units of a directory.
         form: of the results.
     """
 
@@ -49,8 +49,7 @@ class Task:
     counts: collections.Counter[str]
     groups: Mapping[str, Collection[Any]]
     known: Scope
-    reader: DirectoryUnits | ListedResults
-    units: Sequence[str]
+    source: "ResultsFile | Directory"
     form: Form
 
 
@@ -190,27 +189,39 @@ def _image_ids(text: str, known: Scope) -> list[Any]:
 
 
 @dataclasses.dataclass(frozen=True)
+class Directory:
+    """The units of a directory of predictions, and what reads them."""
+
+    reader: DirectoryUnits
+    units: Sequence[str]
+
+
+@dataclasses.dataclass(frozen=True)
 class _Predictions:
-    """A directory of predictions, or the results that a file holds."""
+    """A directory of predictions, or a results file.
+
+    Attributes:
+        path: of it.
+        units: of a directory; None for a file.
+        form: of a file.
+        counts: events of the job that made the directory.
+    """
 
     path: str
     units: Sequence[str] | None
-    results: Sequence[Any]
-    counts: Mapping[str, int]  # events of the job that made the directory
+    form: Form
+    counts: Mapping[str, int]
 
     def source(
         self, parameters: Parameters, known: Scope
-    ) -> tuple[DirectoryUnits | ListedResults, Sequence[str], Form]:
-        """What reads the units, their names, and their form."""
+    ) -> tuple[ResultsFile | Directory, Form]:
+        """Where the results are, and their form."""
         if self.units is None:
-            reader = ListedResults(self.path, self.results)
-            results, place = reader.read("")
-            form = form_of(results[0], place(0)) if results else "mask"
-            return reader, [""], form
+            return ResultsFile(self.path), self.form
         for_boxes = parameters.iou_type == "bbox"
         is_text = bool(known.image_ids) and isinstance(known.image_ids[0], str)
         reader = DirectoryUnits(self.path, for_boxes, is_text)
-        return reader, self.units, "box" if for_boxes else "mask"
+        return Directory(reader, self.units), "box" if for_boxes else "mask"
 
 
 _LOST_IN_LABEL = {
@@ -223,13 +234,14 @@ _LOST_IN_LABEL = {
 
 
 def _open_predictions(path: str) -> _Predictions:
-    if os.path.isdir(path):
-        directory = open_predictions(path)
-        units = [unit.name for unit in directory.units]
-        counts = directory.manifest.get("counts", {})
-        lost = {told: counts.get(name, 0) for told, name in _LOST_IN_LABEL.items()}
-        return _Predictions(path, units, [], lost)
-    return _Predictions(path, None, read_results(read_json(path), path), {})
+    if not os.path.isdir(path):
+        first = ResultsFile(path).first()
+        return _Predictions(path, None, form_of(*first) if first else "mask", {})
+    directory = open_predictions(path)
+    units = [unit.name for unit in directory.units]
+    counts = directory.manifest.get("counts", {})
+    lost = {told: counts.get(name, 0) for told, name in _LOST_IN_LABEL.items()}
+    return _Predictions(path, units, "mask", lost)
 
 
 # Both together.
@@ -251,24 +263,17 @@ def _task(
         groups = _groups(options, known, scope, truth.supervised_ids)
     with problems.noting():
         read = read_ground_truth(truth.dataset, parameters, truth.where, scope)
-    if predictions is None:
-        return None
-    reader, units, form = predictions.source(parameters, known)
-    if problems or read is None:
-        # The run is off; what is wrong in a results file is worth telling all the same.
-        if isinstance(reader, ListedResults):
-            results, place = reader.read(units[0])
-            read_detections(results, scope, known, parameters, form, place)
+    if predictions is None or problems or read is None:
         return None
     ground_truth, counts = read
+    source, form = predictions.source(parameters, known)
     return Task(
         parameters=parameters,
         ground_truth=ground_truth,
         counts=counts + collections.Counter(predictions.counts),
         groups=groups,
         known=known,
-        reader=reader,
-        units=units,
+        source=source,
         form=form,
     )
 

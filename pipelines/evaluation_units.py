@@ -1,10 +1,12 @@
 """An evaluation's results as units that a worker can read on its own; images are whole in each."""
 
+import collections
 import dataclasses
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Protocol
 
+from deepmac.data.json_stream import NotAList, Part, stream_list, stream_members
 from deepmac.data.predictions import read_unit
 from deepmac.errors import DataError
 from deepmac.evaluation.columns import Place, column, index_of, numbers
@@ -13,6 +15,8 @@ from deepmac.evaluation.parameters import Scope
 from deepmac.text import short
 from pipelines.json_lines import dump_line, load_line
 from pipelines.storage import LocalOutput
+
+_SPILL_BYTES = 64 << 20  # of units, held before they are written
 
 
 class UnitReader(Protocol):
@@ -46,27 +50,107 @@ class DirectoryUnits:
         return results, place_of(results, lambda i: f"{path}: line {i + 1}")
 
 
+class Scattered(Exception):
+    """The results of an image do not stand together in their file."""
+
+
 @dataclasses.dataclass(frozen=True, slots=True)
-class ListedResults:
-    """A results file as one unit: for one process.
+class ResultsFile:
+    """A COCO results file (`.gz` too), of which a piece at a time is held.
 
     Attributes:
-        path: of the file, for errors.
-        results: what it holds.
+        path: of the file.
     """
 
     path: str
-    results: Sequence[Any]
 
-    def read(self, unit: str) -> Results:
-        return self.results, place_of(
-            self.results, lambda i: f"{self.path}: result {i}"
-        )
+    def first(self) -> tuple[Any, str] | None:
+        """The first result and what names it in an error; None if there is none.
+
+        Raises:
+            DataError: the file cannot be read, is not valid JSON, or holds something else.
+        """
+        for part in self._parts():
+            results, place = self._some(0, part.values)
+            return results[0], place(0)
+        return None
+
+    def in_order(self, num_results: int = 20_000) -> Iterator[Results]:
+        """The results of whole images, of so many images together as have about `num_results`.
+
+        Raises:
+            DataError: the file cannot be read or is not valid JSON.
+            Scattered: an image comes back after it was given out.
+        """
+        done, start, held = set(), 0, []
+        for part in self._parts():
+            held += part.values
+            if len(held) < num_results:
+                continue
+            whole = _without_last_image(held)
+            _note_images(held[:whole], done)
+            yield self._some(start, held[:whole])
+            start, held = start + whole, held[whole:]
+        _note_images(held, done)
+        yield self._some(start, held)
+
+    def spill(
+        self, output: LocalOutput, prefix: str, known: Scope, unit_images: int
+    ) -> list[str]:
+        """Sorts the results into units by image, keeping their order; see `SpilledUnits`.
+
+        Args:
+            output: where to.
+            prefix: beginning of the units' names there.
+            known: every image of the ground truth. Results of other images come into the first
+                unit, where reading them fails.
+            unit_images: images in a unit, those without results included.
+
+        Returns:
+            Names of the units.
+        """
+        units: dict[int, bytearray] = collections.defaultdict(bytearray)
+        names: dict[int, str] = {}
+        for part in self._parts():
+            start = part.position or 0
+            results, place = self._some(start, part.values)
+            numbers(
+                column(results, "score", place), "score", place
+            )  # NaN would be null
+            ids = column(results, "image_id", place)
+            image = index_of(ids, known.image_index, place).clip(0)
+            for row, unit in enumerate((image // unit_images).tolist()):
+                units[unit] += dump_line([start + row, results[row]])
+            if sum(map(len, units.values())) > _SPILL_BYTES:
+                _append(output, prefix, units, names)
+        _append(output, prefix, units, names)
+        return [names[unit] for unit in sorted(names)]
+
+    def _parts(self) -> Iterator[Part]:
+        try:
+            yield from stream_list(self.path)
+        except NotAList as e:
+            raise DataError(
+                f"{self._kind(e)}, not a list of results with image_id, category_id, score and "
+                f"segmentation or bbox"
+            ) from None
+
+    def _kind(self, error: NotAList) -> str:
+        """What the file holds."""
+        what = str(error).removesuffix(", not a JSON list")
+        if what.endswith("an object"):
+            keys = (key for key, *_ in stream_members(self.path))
+            if "annotations" in keys:
+                return f"{self.path}: holds a ground truth"
+        return what
+
+    def _some(self, start: int, results: list[Any]) -> Results:
+        return results, place_of(results, lambda i: f"{self.path}: result {start + i}")
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class SpilledUnits:
-    """The units into which `spill` has sorted a results file.
+    """The units into which `ResultsFile.spill` has sorted a results file.
 
     Attributes:
         path: of the file, for errors.
@@ -84,38 +168,37 @@ class SpilledUnits:
         return results, place_of(results, lambda i: f"{self.path}: result {rows[i][0]}")
 
 
-def spill(
-    output: LocalOutput,
-    prefix: str,
-    listed: ListedResults,
-    known: Scope,
-    unit_images: int,
-) -> list[str]:
-    """Sorts the results of a file into units by image, keeping their order.
+def _without_last_image(results: Sequence[Any]) -> int:
+    """How many results come before those of the last image."""
+    last = _image_of(results[-1])
+    whole = len(results)
+    while whole and _image_of(results[whole - 1]) == last:
+        whole -= 1
+    return whole
 
-    Args:
-        output: where to.
-        prefix: beginning of the units' names there.
-        listed: the results.
-        known: every image of the ground truth. Results of other images come into the first unit,
-            where reading them fails.
-        unit_images: images in a unit, those without results included.
 
-    Returns:
-        Names of the units.
-    """
-    results, place = listed.read("")
-    numbers(column(results, "score", place), "score", place)  # NaN would become null
-    image = index_of(column(results, "image_id", place), known.image_index, place)
-    units: dict[int, list[bytes]] = {}
-    for position, unit in enumerate((image.clip(0) // unit_images).tolist()):
-        line = dump_line([position, results[position]])
-        units.setdefault(unit, []).append(line)
-    names = []
-    for unit, lines in sorted(units.items()):
-        names.append(f"{prefix}{unit:05d}.jsonl")
-        output.write(names[-1], b"".join(lines))
-    return names
+def _note_images(results: Sequence[Any], done: set[Any]) -> None:
+    """Adds the images of some results to those that are done."""
+    images = set(map(_image_of, results))
+    if images & done:
+        raise Scattered
+    done |= images
+
+
+def _image_of(result: Any) -> Any:
+    """The id of a result's image; None where it has none that could be one."""
+    image_id = result.get("image_id") if isinstance(result, dict) else None
+    return image_id if isinstance(image_id, int | float | str) else None
+
+
+def _append(
+    output: LocalOutput, prefix: str, units: dict[int, bytearray], names: dict[int, str]
+) -> None:
+    """Moves what has come together for the units to their files."""
+    for unit, lines in units.items():
+        names[unit] = f"{prefix}{unit:05d}.jsonl"
+        output.append(names[unit], lines)
+    units.clear()
 
 
 def place_of(results: Sequence[Any], name: Callable[[int], str]) -> Place:
@@ -128,20 +211,3 @@ def place_of(results: Sequence[Any], name: Callable[[int], str]) -> Place:
         return name(row)
 
     return place
-
-
-def read_results(document: Any, path: str) -> list[Any]:
-    """The results of a results file's JSON.
-
-    Raises:
-        DataError: it holds something else.
-    """
-    if isinstance(document, dict):
-        has = "a ground truth" if "annotations" in document else "an object"
-        raise DataError(
-            f"{path}: holds {has}, not a list of results with image_id, category_id, score and "
-            f"segmentation or bbox"
-        )
-    if not isinstance(document, list):
-        raise DataError(f"{path}: holds {short(document)}, not a list of results")
-    return document

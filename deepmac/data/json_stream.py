@@ -1,4 +1,4 @@
-"""Large JSON files as a stream: the elements of top-level lists, some at a time.
+"""Large JSON files as a stream: the elements of the outer lists, some at a time.
 
 One pass, in memory for a piece of the file. Objects are decoded in batches (`json_batches`);
 what that leaves alone, and all that is wrong, is read by the standard library's scanner. So
@@ -22,6 +22,10 @@ _NEAR_END = 64  # characters: what is cut off there may be a beginning of someth
 _ENDS_EARLY = "the file ends too early; is it complete?"
 _OPEN_STRING = "Unterminated string"  # how the scanner's message begins
 _decode = json.JSONDecoder().raw_decode
+
+
+class NotAList(DataError):
+    """A file holds another JSON value than a list."""
 
 
 class Part(NamedTuple):
@@ -64,6 +68,23 @@ def stream_parts(path: str) -> Iterator[Part]:
     """As `stream_members`, several elements at a time, each with its text."""
     with open_packed(path) as file:
         yield from _members(_Text(file, path))
+
+
+def stream_list(path: str) -> Iterator[Part]:
+    """The elements of the JSON list in a file, several at a time, under the key ''.
+
+    Raises:
+        NotAList: the file holds something else.
+        DataError: as `stream_members`.
+    """
+    with open_packed(path) as file:
+        text = _Text(file, path)
+        if (first := text.peek()) != "[":
+            kind = {"{": "an object", "": "nothing"}.get(first, "a value")
+            raise NotAList(f"{path}: holds {kind}, not a JSON list")
+        yield from _elements(text, "")
+        if text.peek():
+            raise text.error("something follows after the end of the JSON list")
 
 
 def _members(text: "_Text") -> Iterator[Part]:

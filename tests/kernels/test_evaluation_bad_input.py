@@ -1,5 +1,7 @@
 """One table of what cannot be evaluated, and the sentence that a user gets for it."""
 
+import json
+
 import coco_cases
 import pytest
 from coco_reference import run_ours
@@ -7,7 +9,7 @@ from coco_reference import run_ours
 from deepmac.errors import DataError, DeepmacError, OptionError
 from deepmac.evaluation.ground_truth import read_ground_truth, read_scope
 from deepmac.evaluation.parameters import AreaRange, Parameters
-from pipelines.evaluation_units import read_results
+from pipelines.evaluation_units import ResultsFile
 
 NAN, INF = float("nan"), float("inf")
 BOX = (0, 0, 20, 20)
@@ -160,12 +162,14 @@ def test_annotations_of_which_none_has_an_image_are_said():
     [
         ({"annotations": []}, "holds a ground truth, not a list of results"),
         ({}, "holds an object, not a list of results"),
-        ("text", "holds 'text', not a list of results"),
+        ("text", "holds a value, not a list of results"),
     ],
 )
-def test_what_is_no_results_file_is_said(document, sentence):
+def test_what_is_no_results_file_is_said(document, sentence, tmp_path):
+    path = tmp_path / "dt.json"
+    path.write_text(json.dumps(document))
     with pytest.raises(DataError, match=sentence):
-        read_results(document, "dt.json")
+        ResultsFile(str(path)).first()
 
 
 @pytest.mark.parametrize(

@@ -1,4 +1,4 @@
-"""Run lengths in bulk: the same as one by one, and nothing malformed gets past."""
+"""Run lengths in bulk: the same as pycocotools one by one, and nothing malformed gets past."""
 
 import numpy as np
 import pycocotools.mask
@@ -7,11 +7,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from deepmac.errors import DataError
+from deepmac.evaluation import run_lengths
 from deepmac.evaluation.run_lengths import (
-    find_bad_rle,
-    mask_iou,
-    rle_areas,
-    tight_boxes,
+    BadRunLengths,
+    RunLengths,
+    decode_counts,
+    intersections,
+    pair_iou,
 )
 from deepmac.masks import runs_of
 
@@ -24,13 +26,18 @@ def noise(seed: int, height: int, width: int, density: float) -> np.ndarray:
     return np.random.default_rng(seed).random((height, width)) < density
 
 
+def decode(rles: list[dict]) -> RunLengths:
+    sizes = np.array([rle["size"] for rle in rles]).reshape(-1, 2)
+    return decode_counts([rle["counts"] for rle in rles], sizes)
+
+
+DENSITIES = st.sampled_from([0.0, 0.01, 0.5, 0.99, 1.0])
+
+
 @given(
     shapes=st.lists(
         st.tuples(
-            st.integers(0, 99),
-            st.integers(1, 40),
-            st.integers(1, 300),
-            st.sampled_from([0.0, 0.01, 0.5, 0.99, 1.0]),
+            st.integers(0, 99), st.integers(1, 40), st.integers(1, 300), DENSITIES
         ),
         min_size=1,
         max_size=8,
@@ -38,45 +45,98 @@ def noise(seed: int, height: int, width: int, density: float) -> np.ndarray:
 )
 def test_runs_measure_the_pixels(shapes):
     masks = [noise(*shape) for shape in shapes]
-    rles = [encode(mask) for mask in masks]
-    runs, starts = runs_of([r["counts"] for r in rles])
-    for mask, part in zip(masks, np.split(runs, starts[1:]), strict=True):
+    decoded = decode([encode(mask) for mask in masks])
+    parts = np.split(decoded.runs, decoded.starts[1:-1])
+    for mask, part in zip(masks, parts, strict=True):
         values = np.arange(len(part)) % 2  # zeros and ones in turn
         np.testing.assert_array_equal(np.repeat(values, part), mask.ravel(order="F"))
-    sizes = np.array([mask.shape for mask in masks])
-    assert find_bad_rle([r["counts"] for r in rles], sizes) is None
-    np.testing.assert_array_equal(rle_areas(rles), [mask.sum() for mask in masks])
+    np.testing.assert_array_equal(decoded.areas(), [mask.sum() for mask in masks])
+    assert not decoded.has_empty_runs().any()
 
 
-def test_areas_and_boxes_of_more_than_255_masks():
-    masks = [noise(n, 9, 7, 0.1) for n in range(600)]
-    rles = [encode(mask) for mask in masks]
-    np.testing.assert_array_equal(rle_areas(rles), [mask.sum() for mask in masks])
-    for mask, box in zip(masks, tight_boxes(rles), strict=True):
-        rows, columns = np.nonzero(mask)
-        expected = [0, 0, 0, 0]
-        if len(rows):
-            low, high = (columns.min(), rows.min()), (columns.max(), rows.max())
-            expected = [*low, high[0] - low[0] + 1, high[1] - low[1] + 1]
-        np.testing.assert_array_equal(box, expected)
+@st.composite
+def odd_rles(draw, height: int, width: int) -> dict:
+    """Run lengths as they may be written, with empty runs anywhere."""
+    runs = draw(st.lists(st.sampled_from([0, 0, 1, 2, 3, 7]), max_size=20))
+    ends = np.minimum(np.cumsum(runs), height * width)
+    runs = [*np.diff(ends, prepend=0).tolist(), height * width - int(ends[-1:].sum())]
+    runs += [0] * draw(st.integers(0, 2))
+    odd = {"size": [height, width], "counts": runs}
+    return pycocotools.mask.frPyObjects(odd, height, width)
 
 
-def test_no_masks_have_no_areas_and_no_boxes():
-    assert rle_areas([]).shape == (0,)
-    assert tight_boxes([]).shape == (0, 4)
-    assert find_bad_rle([], np.zeros((0, 2))) is None
+@st.composite
+def lists_of_rles(draw):
+    """Two lists of masks of one size, made by an encoder or odd."""
+    height, width = draw(st.integers(1, 8)), draw(st.integers(1, 8))
+    drawn = st.tuples(st.integers(0, 99), st.just(height), st.just(width), DENSITIES)
+    rles = odd_rles(height, width) | drawn.map(lambda args: encode(noise(*args)))
+    some = st.lists(rles, min_size=1, max_size=4)
+    return draw(some), draw(some)
 
 
-def test_iou_of_masks_and_of_a_crowd():
-    left, both = np.zeros((4, 4)), np.ones((4, 4))
-    left[:, :2] = 1
-    truth = [encode(both), encode(both)]
+@given(lists=lists_of_rles(), crowds=st.lists(st.booleans(), min_size=4, max_size=4))
+def test_areas_boxes_and_iou_are_those_of_pycocotools(lists, crowds):
+    for rles in lists:
+        masks = decode(rles)
+        np.testing.assert_array_equal(masks.areas(), pycocotools.mask.area(rles))
+        np.testing.assert_array_equal(
+            masks.tight_boxes(), pycocotools.mask.toBbox(rles)
+        )
+    detections, truths = lists
+    expected = pycocotools.mask.iou(detections, truths, crowds[: len(truths)])
+    d, g = np.indices(expected.shape).reshape(2, -1)
+    found = pair_iou(decode(detections), d, decode(truths), g, np.array(crowds)[g])
+    np.testing.assert_array_equal(found.reshape(expected.shape), expected)
+    at_least_half = pair_iou(
+        decode(detections), d, decode(truths), g, np.array(crowds)[g], lowest=0.5
+    )
+    is_near = found >= 0.5
+    np.testing.assert_array_equal(at_least_half[is_near], found[is_near])
+    assert (at_least_half[~is_near] < 0.5).all()
+
+
+def test_masks_of_unlike_sizes_never_match():
+    whole, smaller = encode(np.ones((4, 4))), encode(np.ones((4, 3)))
+    rles = decode([whole, smaller])
+    d, g = np.array([0, 1, 1]), np.array([1, 0, 1])
+    no_crowd = np.zeros(3, bool)
     np.testing.assert_array_equal(
-        mask_iou([encode(left)], truth, [False, True]), [[0.5, 1.0]]
+        pair_iou(rles, d, rles, g, no_crowd), [-1.0, -1.0, 1.0]
     )
 
 
-GOOD = encode(noise(1, 20, 30, 0.5))["counts"]
+def test_many_pairs_are_compared_a_part_at_a_time(monkeypatch):
+    masks = [noise(n, 9, 7, 0.3) for n in range(40)]
+    decoded = decode([encode(mask) for mask in masks])
+    d, g = np.indices((40, 40)).reshape(2, -1)
+    monkeypatch.setattr(run_lengths, "_BATCH_RUNS", 50)
+    common = intersections(decoded, d, decoded, g)
+    pixels = np.array(masks).reshape(40, -1).astype(np.int64)
+    np.testing.assert_array_equal(common.reshape(40, 40), pixels @ pixels.T)
+
+
+def test_no_masks_are_no_masks():
+    none = decode([])
+    assert len(none) == len(none.areas()) == len(none.has_empty_runs()) == 0
+    assert none.tight_boxes().shape == (0, 4)
+    no_rows = np.zeros(0, np.int64)
+    some = decode([GOOD])
+    for masks in (none, some):
+        assert not len(pair_iou(masks, no_rows, some, no_rows, np.zeros(0, bool)))
+
+
+@given(rows=st.lists(st.integers(0, 6), max_size=9), cut=st.integers(0, 7))
+def test_masks_are_taken_and_put_together(rows, cut):
+    rles = [encode(noise(n, 5 + n, 7, 0.4)) for n in range(7)]
+    masks = decode(rles)
+    taken = masks.take(np.array(rows, np.int64))
+    assert [taken.rle(i) for i in range(len(taken))] == [rles[row] for row in rows]
+    together = RunLengths.concatenate([decode(rles[:cut]), decode(rles[cut:])])
+    assert [together.rle(i) for i in range(7)] == rles
+
+
+GOOD = encode(noise(1, 20, 30, 0.5))
 
 BAD = {
     "too few pixels": (encode(noise(1, 19, 30, 0.5))["counts"], "add up to 570 pixels"),
@@ -93,20 +153,20 @@ BAD = {
 @pytest.mark.parametrize("num_before", [0, 1, 3, 5000])
 def test_the_first_bad_one_is_found(name, num_before):
     counts, reason = BAD[name]
-    everything = [GOOD] * num_before + [counts, GOOD, counts]
+    good = GOOD["counts"]
+    everything = [good] * num_before + [counts, good, counts]
     sizes = np.tile([20, 30], (len(everything), 1))
-    bad = find_bad_rle(everything, sizes)
-    assert bad is not None
-    assert bad[0] == num_before
-    assert reason in bad[1]
+    with pytest.raises(BadRunLengths, match=reason) as refusal:
+        decode_counts(everything, sizes)
+    assert refusal.value.index == num_before
 
 
 def test_runs_of_negative_length_are_found_although_the_sum_is_right():
     counts = b"O" + b"ib0"  # -1, 601
     runs, _ = runs_of([counts])
     assert runs.tolist() == [-1, 601]
-    bad = find_bad_rle([counts], np.array([[20, 30]]))
-    assert bad == (0, "RLE counts hold a negative run")
+    with pytest.raises(BadRunLengths, match="hold a negative run"):
+        decode_counts([counts], np.array([[20, 30]]))
 
 
 def test_text_that_is_no_rle_is_refused():

@@ -32,7 +32,7 @@ from deepmac.errors import (
 )
 from deepmac.evaluation.ground_truth import read_scope
 from deepmac.evaluation.parameters import Parameters
-from deepmac.evaluation.segmentations import check_segmentations
+from deepmac.evaluation.segmentations import read_masks
 from deepmac.instances import Example
 from deepmac.masks import (
     MOST_PIXELS,
@@ -54,7 +54,7 @@ def refused_by_both(segmentation, height, width, words):
     with pytest.raises(DataError, match=words):
         rle_from_segmentation(segmentation, height, width)
     with pytest.raises(DataError):
-        check_segmentations([segmentation], size, lambda i: "mask", "error")
+        read_masks([segmentation], size, lambda i: "mask", "error")
 
 
 HUGE = 2**31 - 1
@@ -153,7 +153,7 @@ def test_a_size_beyond_64_bits_whose_pixels_are_none_is_refused():
     size = np.array([[1, 255]])
     rle = {"size": [10**400, 0], "counts": "1"}
     with pytest.raises(DataError, match="RLE size is"):
-        check_segmentations([rle], size, lambda i: "mask", "error")
+        read_masks([rle], size, lambda i: "mask", "error")
 
 
 @given(cuts=st.lists(st.integers(0, 12), min_size=1, max_size=9).map(sorted))

@@ -26,7 +26,7 @@ from fuzzing.target import Target, require_one_line
 from fuzzing.targets import GOLDEN
 from pipelines.build_dataset import BuildWork
 from pipelines.build_plan import plan_build
-from pipelines.evaluation_units import ListedResults, read_results
+from pipelines.evaluation_units import place_of
 from pipelines.json_lines import dump_line, load_line
 from pipelines.label_plan import plan_boxes, plan_images
 from pipelines.label_work import LabelWork
@@ -228,7 +228,8 @@ class CocoJson(Target):
     def _evaluate(self, path: str, choice: int) -> None:
         document = read_json(path)
         listed = document.pop("results", []) if isinstance(document, dict) else []
-        results, place = ListedResults(path, read_results(listed, path)).read("")
+        results = listed if isinstance(listed, list) else []
+        place = place_of(results, lambda i: f"{path}: result {i}")
         parameters = Parameters(
             iou_type=("segm", "bbox")[choice % 2],
             wrong_size=("error", "reference")[choice // 2 % 2],

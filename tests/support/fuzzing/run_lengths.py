@@ -10,13 +10,8 @@ from hypothesis import strategies as st
 
 from deepmac.data.mask_png import decode_mask_png, encode_mask_png
 from deepmac.errors import DeepmacError
-from deepmac.evaluation.run_lengths import (
-    find_bad_rle,
-    mask_iou,
-    rle_areas,
-    tight_boxes,
-)
-from deepmac.evaluation.segmentations import check_segmentations, to_rles
+from deepmac.evaluation.run_lengths import decode_counts, pair_iou
+from deepmac.evaluation.segmentations import read_masks
 from deepmac.masks import (
     decode_rle,
     encode_rle,
@@ -109,8 +104,8 @@ class RunLengths(Target):
         size = np.array([[height, width]], np.int64)
         evaluated = None
         try:
-            check_segmentations([segmentation], size, lambda i: "mask", "error")
-            (evaluated,) = to_rles([segmentation], size)
+            masks, _ = read_masks([segmentation], size, lambda i: "mask", "error")
+            evaluated = masks.rle(0)
         except DeepmacError as e:
             require_one_line(e)
         else:
@@ -177,14 +172,15 @@ def _check_laws(rle: Any, height: int, width: int) -> None:
     runs = rle_runs(rle["counts"])
     assert (runs >= 0).all()
     assert runs.sum() == height * width
-    assert find_bad_rle([rle["counts"]], np.array([[height, width]])) is None
+    masks = decode_counts([rle["counts"]], np.array([[height, width]]))
     area = rle_area(rle)
-    assert area == runs[1::2].sum() == rle_areas([rle])[0]
-    (iou,) = mask_iou([rle], [rle], [False])[0]
+    assert area == runs[1::2].sum() == masks.areas()[0]
+    first = np.zeros(1, np.int64)
+    (iou,) = pair_iou(masks, first, masks, first, np.zeros(1, bool))
     assert not iou > 1
     if (runs[1:] == 0).any():
         return  # pycocotools itself is lost there, and the evaluation is to equal it
-    ((x, y, box_width, box_height),) = tight_boxes([rle])
+    ((x, y, box_width, box_height),) = masks.tight_boxes()
     assert x >= 0 <= y
     assert x + box_width <= width
     assert y + box_height <= height
