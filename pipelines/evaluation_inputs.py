@@ -1,6 +1,7 @@
 """Everything that an evaluation reads before it computes; what is wrong is told all at once."""
 
 import collections
+import contextlib
 import dataclasses
 import os
 from collections.abc import Collection, Iterable, Mapping, Sequence
@@ -13,7 +14,7 @@ from deepmac.data.json_file import read_json
 from deepmac.data.predictions import open_predictions
 from deepmac.data.truth_records import as_coco
 from deepmac.errors import OptionError
-from deepmac.evaluation.detections import Form, form_of
+from deepmac.evaluation.detections import Form, form_of, read_detections
 from deepmac.evaluation.ground_truth import GroundTruth, read_ground_truth, read_scope
 from deepmac.evaluation.parameters import (
     COCO_AREAS,
@@ -23,7 +24,7 @@ from deepmac.evaluation.parameters import (
     Scope,
 )
 from deepmac.terminal import announce
-from pipelines.evaluation_units import DirectoryUnits, ResultsFile
+from pipelines.evaluation_units import DirectoryUnits, ResultsFile, Scattered
 from pipelines.preflight import Problems, check_output
 
 if TYPE_CHECKING:
@@ -263,10 +264,17 @@ def _task(
         groups = _groups(options, known, scope, truth.supervised_ids)
     with problems.noting():
         read = read_ground_truth(truth.dataset, parameters, truth.where, scope)
-    if predictions is None or problems or read is None:
+    if predictions is None:
+        return None
+    source, form = predictions.source(parameters, known)
+    if problems or read is None:
+        # The run is off; what is wrong in a results file is worth telling all the same.
+        if isinstance(source, ResultsFile):
+            with contextlib.suppress(Scattered):
+                for results, place in source.in_order():
+                    read_detections(results, scope, known, parameters, form, place)
         return None
     ground_truth, counts = read
-    source, form = predictions.source(parameters, known)
     return Task(
         parameters=parameters,
         ground_truth=ground_truth,

@@ -140,12 +140,11 @@ def _masks_json(masks: RunLengths) -> list[Any]:
 
 
 def _masks(stored: Sequence[Any]) -> RunLengths:
-    sizes, runs = zip(*stored, strict=True)
-    lengths = np.array([len(some) for some in runs], np.int64)
+    runs = [np.array(runs, np.int32) for _, runs in stored]
     return RunLengths(
-        runs=np.concatenate([np.array(some, np.int32) for some in runs]),
-        starts=np.append(0, np.cumsum(lengths)),
-        sizes=np.array(sizes, np.int64),
+        runs=np.concatenate([np.zeros(0, np.int32), *runs]),
+        starts=np.cumsum([0, *map(len, runs)]),
+        sizes=np.array([size for size, _ in stored], np.int64).reshape(-1, 2),
     )
 
 
