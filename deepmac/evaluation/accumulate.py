@@ -6,7 +6,7 @@ import numpy as np
 
 from deepmac.errors import DataError, one_of
 from deepmac.evaluation.parameters import Parameters, Scope, terms_of
-from deepmac.evaluation.state import Partial, check_terms
+from deepmac.evaluation.state import Partial, check_terms, unpack_bits
 
 
 @dataclasses.dataclass(frozen=True, slots=True, eq=False)
@@ -37,7 +37,8 @@ def finalize(partial: Partial, parameters: Parameters, scope: Scope) -> Curves:
             f"{missing.size} of {len(scope.image_ids)} images were not evaluated: "
             f"{one_of(repr(scope.image_ids[i]) for i in missing.tolist())}"
         )
-    num_categories, num_ranges = partial.num_truths.shape
+    num_truths = count_by_category(partial, parameters, scope)
+    num_categories, num_ranges = num_truths.shape
     shape = (
         len(parameters.iou_thresholds),
         len(parameters.recall_thresholds),
@@ -61,13 +62,28 @@ def finalize(partial: Partial, parameters: Parameters, scope: Scope) -> Curves:
         ranked = _Ranked(
             score=partial.score[rows],
             rank=partial.rank[rows],
-            is_outside=_unpack(partial.outside[rows], num_ranges),
+            is_outside=unpack_bits(partial.outside[rows], num_ranges),
             matched=matched_place[inside] - edges[k],
-            hits=_unpack(partial.hits[some], num_ranges, shape[0]),
-            ignored=_unpack(partial.ignored[some], num_ranges, shape[0]),
+            hits=unpack_bits(partial.hits[some], num_ranges, shape[0]),
+            ignored=unpack_bits(partial.ignored[some], num_ranges, shape[0]),
         )
-        _fill(curves, k, ranked, partial.num_truths[k], parameters)
+        _fill(curves, k, ranked, num_truths[k], parameters)
     return curves
+
+
+def count_by_category(
+    partial: Partial, parameters: Parameters, scope: Scope
+) -> np.ndarray:
+    """int64 [K, A], annotations that count in each category and range."""
+    num_categories = len(scope.category_ids) if parameters.use_categories else 1
+    num_ranges = len(parameters.area_ranges)
+    roles = unpack_bits(partial.truth_roles, num_ranges + 1)
+    category = partial.truth_category * parameters.use_categories
+    columns = [
+        np.bincount(category[roles[:, a]], minlength=num_categories)
+        for a in range(num_ranges)
+    ]
+    return np.stack(columns, axis=-1)
 
 
 @dataclasses.dataclass(frozen=True, slots=True, eq=False)
@@ -147,9 +163,3 @@ def _at_recalls(
     if first_score.size:
         at[recalls <= 0] = first_score[0]
     return values, at
-
-
-def _unpack(packed: np.ndarray, *shape: int) -> np.ndarray:
-    """bool [N, *shape] of the bits [N, bytes]."""
-    bits = np.unpackbits(packed, axis=1, count=int(np.prod(shape)))
-    return bits.reshape(len(packed), *shape).astype(bool)

@@ -81,6 +81,9 @@ class Matches:
         matched: int32 [N], ascending rows of the detections with any match.
         hits: bool [N, A, T], matched to ground truth that counts.
         ignored: bool [N, A, T], matched to ground truth that is ignored.
+        matched_ordinal: int32 [N], number of the annotation in the first range at the lowest
+            threshold, -1 for none.
+        matched_iou: float32 [N], IoU with it.
         num_lost_to_id_zero: detections that count as misses though they match, because the ground
             truth's id is 0 (at the first threshold and range).
     """
@@ -93,6 +96,8 @@ class Matches:
     matched: np.ndarray
     hits: np.ndarray
     ignored: np.ndarray
+    matched_ordinal: np.ndarray
+    matched_iou: np.ndarray
     num_lost_to_id_zero: int
 
 
@@ -122,6 +127,7 @@ def match_images(
     is_matched = assigned >= 0  # [N, A, T]
     ignored = is_matched & is_ignored[ranges, assigned]
     hits = is_matched & ~ignored & counts_as_match[assigned]
+    first = assigned[:, 0, int(np.argmin(thresholds))]
     outside = [
         (detections.area < r.low) | (detections.area > r.high)
         for r in parameters.area_ranges
@@ -135,6 +141,10 @@ def match_images(
         matched=matched.astype(np.int32),
         hits=hits,
         ignored=ignored,
+        matched_ordinal=np.where(first >= 0, ground_truth.ordinal[first], -1).astype(
+            np.int32
+        ),
+        matched_iou=_iou_of(pairs, iou, matched, first),
         num_lost_to_id_zero=int((is_matched & ~ignored & ~hits)[:, 0, 0].sum()),
     )
 
@@ -162,3 +172,16 @@ def _is_ignored(ground_truth: GroundTruth, parameters: Parameters) -> np.ndarray
     area = ground_truth.area
     outside = [(area < r.low) | (area > r.high) for r in parameters.area_ranges]
     return np.stack(outside) | ground_truth.is_ignored
+
+
+def _iou_of(
+    pairs: Pairs, iou: np.ndarray, place: np.ndarray, truth: np.ndarray
+) -> np.ndarray:
+    """float32 [N], IoU [P] of the pairs of some detections, by their places, and ground truths."""
+    num_truths = pairs.truth.max(initial=0) + 1
+    ascending = pairs.place * num_truths + pairs.truth
+    is_matched = truth >= 0
+    found = np.zeros(len(place), np.float32)
+    wanted = (place * num_truths + truth)[is_matched]
+    found[is_matched] = iou[np.searchsorted(ascending, wanted)]
+    return found

@@ -204,7 +204,7 @@ def _per_category(evaluation: Evaluation, groups: Groups) -> list[dict[str, Any]
             "id": category_id,
             "name": scope.category_names[category_id],
             "group": next((g for g, ids in groups.items() if category_id in ids), None),
-            "annotations": int(evaluation.partial.num_truths[position].max()),
+            "annotations": int(evaluation.num_truths[position].max()),
             **evaluation.stats_of([category_id]),
             "mean_iou_at_gt_boxes": evaluation.mean_iou_at_given_boxes([category_id]),
         }

@@ -19,7 +19,7 @@ from deepmac.evaluation.parameters import Parameters, Scope, terms_of
 
 @dataclasses.dataclass(frozen=True, slots=True, eq=False)
 class Partial:
-    """What some images contribute: 15 bytes for a detection, and bits for those that match.
+    """What some images contribute: at most 16 bytes for a detection, and some for those that match.
 
     Ground truth and detections are kept apart: each image's ground truth is counted once, by
     whoever has it, and its detections are matched once.
@@ -29,25 +29,27 @@ class Partial:
         counts: events, summed (see `report.warnings_from`).
         counted_images: int32 [..], ascending positions of the images whose ground truth it counts.
         matched_images: int32 [..], ascending positions of the images whose detections it holds.
-        num_truths: int64 [K, A], ground truth that counts.
-        truth_ordinal, truth_image, truth_category: of the annotations with masks that a
-            prediction for a given box can be compared with.
+        truth_ordinal, truth_image, truth_category: of G annotations, as in `GroundTruth`.
+        truth_roles: uint8 [G, (A + 1) / 8], bits: it counts in each range, and has a mask that the
+            prediction for its box is to be compared with.
         given_ordinal, given_iou: int32 [..] and float64 [..], IoU of such predictions.
         image, category, score, rank: of D detections, as in `Matches`. The score is float64:
             float32 would make ties.
         outside: uint8 [D, A / 8], bits.
         matched: int32 [N], rows of the detections that have any match.
         hits, ignored: uint8 [N, A * T / 8], bits in order of range, then threshold.
+        matched_ordinal, matched_iou: int32 [N] and float32 [N], the annotation that it has in the
+            first range at the lowest threshold, and their IoU; -1 and 0 for none.
     """
 
     terms: str
     counts: collections.Counter[str]
     counted_images: np.ndarray
     matched_images: np.ndarray
-    num_truths: np.ndarray
     truth_ordinal: np.ndarray
     truth_image: np.ndarray
     truth_category: np.ndarray
+    truth_roles: np.ndarray
     given_ordinal: np.ndarray
     given_iou: np.ndarray
     image: np.ndarray
@@ -58,6 +60,8 @@ class Partial:
     matched: np.ndarray
     hits: np.ndarray
     ignored: np.ndarray
+    matched_ordinal: np.ndarray
+    matched_iou: np.ndarray
 
     @property
     def nbytes(self) -> int:
@@ -105,21 +109,21 @@ def empty_partial(
     """What no images contribute, but for events: without any, the neutral element of `merge`."""
     num_ranges = len(parameters.area_ranges)
     num_bits = num_ranges * len(parameters.iou_thresholds)
-    num_categories = len(scope.category_ids) if parameters.use_categories else 1
     integers, category = np.zeros(0, np.int32), np.zeros(0, _category_type(scope))
+    image = np.zeros(0, np.min_scalar_type(max(len(scope.image_ids) - 1, 0)))
     match_bits = np.zeros((0, _num_bytes(num_bits)), np.uint8)
     return Partial(
         terms=terms_of(parameters, scope),
         counts=collections.Counter(counts or {}),
-        counted_images=integers,
-        matched_images=integers,
-        num_truths=np.zeros((num_categories, num_ranges), np.int64),
+        counted_images=image,
+        matched_images=image,
         truth_ordinal=integers,
-        truth_image=integers,
+        truth_image=image,
         truth_category=category,
+        truth_roles=np.zeros((0, _num_bytes(num_ranges + 1)), np.uint8),
         given_ordinal=integers,
         given_iou=np.zeros(0),
-        image=integers,
+        image=image,
         category=category,
         score=np.zeros(0),
         rank=np.zeros(0, np.min_scalar_type(parameters.max_dets[-1] - 1)),
@@ -127,6 +131,8 @@ def empty_partial(
         matched=integers,
         hits=match_bits,
         ignored=match_bits,
+        matched_ordinal=integers,
+        matched_iou=np.zeros(0, np.float32),
     )
 
 
@@ -144,26 +150,20 @@ def count_truths(
         parameters: of the evaluation.
         counts: events to keep with it.
     """
-    scope = ground_truth.scope
-    empty = empty_partial(parameters, scope, counts)
-    category = ground_truth.category.astype(np.int64)
-    num_truths = np.zeros_like(empty.num_truths)
-    for column, r in enumerate(parameters.area_ranges):
-        is_in = (ground_truth.area >= r.low) & (ground_truth.area <= r.high)
-        rows = category[is_in & ~ground_truth.is_ignored]
-        np.add.at(
-            num_truths[:, column], rows if parameters.use_categories else rows * 0, 1
-        )
-    masked = np.zeros(0, np.int64)
-    if parameters.iou_type == "segm":
-        masked = np.flatnonzero(~ground_truth.is_crowd)
+    empty = empty_partial(parameters, ground_truth.scope, counts)
+    area = ground_truth.area
+    roles = [
+        ~ground_truth.is_ignored & (area >= r.low) & (area <= r.high)
+        for r in parameters.area_ranges
+    ]
+    roles.append(~ground_truth.is_crowd & (parameters.iou_type == "segm"))
     return dataclasses.replace(
         empty,
-        counted_images=np.unique(images).astype(np.int32),
-        num_truths=num_truths,
-        truth_ordinal=ground_truth.ordinal[masked],
-        truth_image=ground_truth.image[masked],
-        truth_category=category[masked].astype(empty.truth_category.dtype),
+        counted_images=np.unique(images).astype(empty.counted_images.dtype),
+        truth_ordinal=ground_truth.ordinal,
+        truth_image=ground_truth.image.astype(empty.truth_image.dtype),
+        truth_category=ground_truth.category.astype(empty.truth_category.dtype),
+        truth_roles=np.packbits(np.stack(roles, axis=-1), axis=1),
     )
 
 
@@ -186,10 +186,10 @@ def keep_matches(
     empty = empty_partial(parameters, scope, events)
     return dataclasses.replace(
         empty,
-        matched_images=np.unique(matches.image),
+        matched_images=np.unique(matches.image).astype(empty.image.dtype),
         given_ordinal=given.ordinal,
         given_iou=given.iou,
-        image=matches.image,
+        image=matches.image.astype(empty.image.dtype),
         category=matches.category.astype(empty.category.dtype),
         score=matches.score,
         rank=matches.rank.astype(empty.rank.dtype),
@@ -197,6 +197,8 @@ def keep_matches(
         matched=matches.matched,
         hits=_pack(matches.hits),
         ignored=_pack(matches.ignored),
+        matched_ordinal=matches.matched_ordinal,
+        matched_iou=matches.matched_iou,
     )
 
 
@@ -220,9 +222,7 @@ def merge(
     if len(partials) == 1:
         return first
     arrays = {
-        name: np.concatenate([getattr(p, name) for p in partials])
-        for name in _ARRAYS
-        if name != "num_truths"
+        name: np.concatenate([getattr(p, name) for p in partials]) for name in _ARRAYS
     }
     for name, what in (
         ("counted_images", "ground truth"),
@@ -238,7 +238,6 @@ def merge(
     return Partial(
         terms=first.terms,
         counts=sum((p.counts for p in partials), collections.Counter()),
-        num_truths=np.sum([p.num_truths for p in partials], axis=0),
         **arrays,
     )
 
@@ -275,3 +274,9 @@ def _num_bytes(num_bits: int) -> int:
 
 def _pack(bits: np.ndarray) -> np.ndarray:
     return np.packbits(bits.reshape(len(bits), bits.shape[1] * bits.shape[2]), axis=1)
+
+
+def unpack_bits(packed: np.ndarray, *shape: int) -> np.ndarray:
+    """bool [N, *shape] of the bits [N, bytes]."""
+    bits = np.unpackbits(packed, axis=1, count=int(np.prod(shape)))
+    return bits.reshape(len(packed), *shape).astype(bool)

@@ -1,18 +1,19 @@
 """Curves -> the COCO numbers: of all categories, of groups of them, of each."""
 
 import dataclasses
+import functools
 import math
 from collections.abc import Iterable, Sequence
 from typing import Any
 
 import numpy as np
 
-from deepmac.evaluation.accumulate import Curves
+from deepmac.evaluation.accumulate import Curves, count_by_category
 from deepmac.evaluation.parameters import COCO_AREAS, Parameters, Scope
-from deepmac.evaluation.state import Partial
+from deepmac.evaluation.state import Partial, unpack_bits
 
 
-@dataclasses.dataclass(frozen=True, slots=True, eq=False)
+@dataclasses.dataclass(frozen=True, eq=False)
 class Evaluation:
     """The outcome of an evaluation.
 
@@ -73,11 +74,19 @@ class Evaluation:
 
     def _given(self) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         partial = self.partial
-        order = np.argsort(partial.truth_ordinal)
-        ordinal = partial.truth_ordinal[order].astype(np.int64)
+        num_ranges = len(self.parameters.area_ranges)
+        is_compared = unpack_bits(partial.truth_roles, num_ranges + 1)[:, -1]
+        rows = np.flatnonzero(is_compared)
+        rows = rows[np.argsort(partial.truth_ordinal[rows])]
+        ordinal = partial.truth_ordinal[rows].astype(np.int64)
         iou = np.full(len(ordinal), np.nan)
         iou[np.searchsorted(ordinal, partial.given_ordinal)] = partial.given_iou
-        return ordinal, partial.truth_category[order].astype(np.int64), iou
+        return ordinal, partial.truth_category[rows].astype(np.int64), iou
+
+    @functools.cached_property
+    def num_truths(self) -> np.ndarray:
+        """int64 [K, A], annotations that count in each category and range."""
+        return count_by_category(self.partial, self.parameters, self.scope)
 
     def _columns(self, category_ids: Iterable[Any]) -> np.ndarray:
         index = self.scope.category_index

@@ -199,9 +199,10 @@ def test_the_state_is_small():
     detections = read_results(scene.case(), known, truth.scope)
     partial = match_detections(truth, detections, Parameters())
     assert len(partial.score) == 10_000
-    matched_bits = len(partial.matched) * (4 + 2 * 5)  # row, hits and ignored
-    assert partial.nbytes - matched_bits <= 16 * 10_000
-    assert len(partial.to_bytes()) <= 16 * 10_000 + matched_bits + 10_000
+    # Row, hits and ignored, annotation, IoU
+    matched_bits = len(partial.matched) * (4 + 2 * 5 + 4 + 4)
+    assert partial.nbytes - matched_bits <= 13 * 10_000
+    assert len(partial.to_bytes()) <= 13 * 10_000 + matched_bits + 10_000
 
 
 def test_a_file_that_is_no_state_is_refused():
