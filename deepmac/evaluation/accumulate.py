@@ -1,6 +1,8 @@
 """The exact COCO curves, from the merged state of all images."""
 
 import dataclasses
+import itertools
+from collections.abc import Iterator
 
 import numpy as np
 
@@ -49,24 +51,7 @@ def finalize(partial: Partial, parameters: Parameters, scope: Scope) -> Curves:
     curves = Curves(
         np.full(shape, -1.0), np.full(shape[:1] + shape[2:], -1.0), np.full(shape, -1.0)
     )
-    order = np.lexsort((partial.rank, partial.image, -partial.score, partial.category))
-    edges = np.searchsorted(partial.category[order], np.arange(num_categories + 1))
-    place = np.empty(len(order), np.int64)
-    place[order] = np.arange(len(order))
-    matched = np.argsort(place[partial.matched])
-    matched_place = place[partial.matched][matched]
-    for k in range(num_categories):
-        rows = order[edges[k] : edges[k + 1]]
-        inside = slice(*np.searchsorted(matched_place, edges[k : k + 2]))
-        some = matched[inside]
-        ranked = _Ranked(
-            score=partial.score[rows],
-            rank=partial.rank[rows],
-            is_outside=unpack_bits(partial.outside[rows], num_ranges),
-            matched=matched_place[inside] - edges[k],
-            hits=unpack_bits(partial.hits[some], num_ranges, shape[0]),
-            ignored=unpack_bits(partial.ignored[some], num_ranges, shape[0]),
-        )
+    for k, ranked in enumerate(rank_by_category(partial, parameters, num_categories)):
         _fill(curves, k, ranked, num_truths[k], parameters)
     return curves
 
@@ -87,21 +72,58 @@ def count_by_category(
 
 
 @dataclasses.dataclass(frozen=True, slots=True, eq=False)
-class _Ranked:
-    """The detections of one category, best first; ties by image, then rank in the image."""
+class Ranked:
+    """The detections of one category, best first; ties by image, then rank in the image.
 
+    Attributes:
+        image, score, rank: of D detections, as in `Partial`.
+        is_outside: bool [D, A].
+        matched: int64 [N], ascending rows of those with any match.
+        hits, ignored: bool [N, A, T].
+    """
+
+    image: np.ndarray
     score: np.ndarray
     rank: np.ndarray
-    is_outside: np.ndarray  # bool [D, A]
-    matched: np.ndarray  # [N], rows with any match, ascending
-    hits: np.ndarray  # bool [N, A, T]
-    ignored: np.ndarray  # bool [N, A, T]
+    is_outside: np.ndarray
+    matched: np.ndarray
+    hits: np.ndarray
+    ignored: np.ndarray
+
+
+def rank_by_category(
+    partial: Partial, parameters: Parameters, num_categories: int
+) -> Iterator[Ranked]:
+    """The detections of each category in turn."""
+    num_ranges, num_thresholds = (
+        len(parameters.area_ranges),
+        len(parameters.iou_thresholds),
+    )
+    order = np.lexsort((partial.rank, partial.image, -partial.score, partial.category))
+    edges = np.searchsorted(partial.category[order], np.arange(num_categories + 1))
+    place = np.empty(len(order), np.int64)
+    place[order] = np.arange(len(order))
+    matched = np.argsort(place[partial.matched])
+    matched_place = place[partial.matched][matched]
+    for start, stop in itertools.pairwise(edges.tolist()):
+        rows = order[start:stop]
+        inside = slice(*np.searchsorted(matched_place, [start, stop]))
+        some = matched[inside]
+        yield Ranked(
+            image=partial.image[rows],
+            score=partial.score[rows],
+            rank=partial.rank[rows],
+            is_outside=unpack_bits(partial.outside[rows], num_ranges),
+            matched=matched_place[inside] - start,
+            hits=unpack_bits(partial.hits[some], num_ranges, num_thresholds),
+            ignored=unpack_bits(partial.ignored[some], num_ranges, num_thresholds),
+        )
 
 
 def _fill(
     curves: Curves,
     k: int,
-    ranked: _Ranked,
+    ranked: Ranked,
     num_truths: np.ndarray,
     parameters: Parameters,
 ) -> None:

@@ -4,7 +4,7 @@ import dataclasses
 import functools
 import math
 from collections.abc import Iterable, Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -48,17 +48,18 @@ class Evaluation:
         """
         if not self.partial.counts["predictions_for_given_boxes"]:
             return None
-        category, iou = self.given_box_ious()
+        _, category, iou = self.given_box_ious()
         if category_ids is not None:
             iou = iou[np.isin(category, self._columns(category_ids))]
         # The exactly rounded sum does not depend on the order of the images.
         return math.fsum(np.nan_to_num(iou)) / len(iou) if len(iou) else None
 
-    def given_box_ious(self) -> tuple[np.ndarray, np.ndarray]:
+    def given_box_ious(self) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         """Every annotation with a mask that is no crowd, in the order of the ground truth.
 
         Returns:
-            int64 [N], position of its category; float64 [N], IoU, NaN without a prediction.
+            int64 [N], positions of its image and of its category; float64 [N], IoU, NaN without
+            a prediction.
         """
         return self._given()[1:]
 
@@ -67,12 +68,12 @@ class Evaluation:
 
         None of them where no prediction of the whole evaluation was made for a given box.
         """
-        ordinal, _, iou = self._given()
+        ordinal, *_, iou = self._given()
         if not self.partial.counts["predictions_for_given_boxes"]:
             return ordinal[:0]
         return ordinal[np.isnan(iou)]
 
-    def _given(self) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    def _given(self) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
         partial = self.partial
         num_ranges = len(self.parameters.area_ranges)
         is_compared = unpack_bits(partial.truth_roles, num_ranges + 1)[:, -1]
@@ -81,7 +82,8 @@ class Evaluation:
         ordinal = partial.truth_ordinal[rows].astype(np.int64)
         iou = np.full(len(ordinal), np.nan)
         iou[np.searchsorted(ordinal, partial.given_ordinal)] = partial.given_iou
-        return ordinal, partial.truth_category[rows].astype(np.int64), iou
+        image, category = partial.truth_image[rows], partial.truth_category[rows]
+        return ordinal, image.astype(np.int64), category.astype(np.int64), iou
 
     @functools.cached_property
     def num_truths(self) -> np.ndarray:
@@ -114,33 +116,58 @@ def coco_stats(
             curves.recall[:, categories],
             curves.scores[:, :, categories],
         )
+    return {
+        f.name: _mean(
+            _select(
+                curves.precision if f.is_precision else curves.recall, parameters, f
+            )
+        )
+        for f in coco_figures(parameters)
+    }
+
+
+class Figure(NamedTuple):
+    """A COCO number: a mean over categories, and over IoU thresholds unless one is named.
+
+    Attributes:
+        name: of it.
+        is_precision: of precision, over recall thresholds too; else of recall.
+        limit: of detections an image and category.
+        area: label of the range.
+        iou: the threshold, None for all.
+    """
+
+    name: str
+    is_precision: bool
+    limit: int
+    area: str = "all"
+    iou: float | None = None
+
+
+def coco_figures(parameters: Parameters) -> list[Figure]:
+    """The numbers that `coco_stats` gives, in its order."""
     limits = parameters.max_dets
     limit = limits[:3][-1]
-
-    def precision(limit: int, area: str = "all", iou: float | None = None) -> float:
-        return _mean(_select(curves.precision, parameters, limit, area, iou))
-
-    def recall(limit: int, area: str = "all") -> float:
-        return _mean(_select(curves.recall, parameters, limit, area))
-
-    stats = {
-        "AP": precision(100),
-        "AP50": precision(limit, iou=0.5),
-        "AP75": precision(limit, iou=0.75),
-        "APs": precision(limit, "small"),
-        "APm": precision(limit, "medium"),
-        "APl": precision(limit, "large"),
-        **{f"AR{n}": recall(n) for n in limits[:3]},
-        "ARs": recall(limit, "small"),
-        "ARm": recall(limit, "medium"),
-        "ARl": recall(limit, "large"),
-    }
+    figures = [
+        Figure("AP", True, 100),
+        Figure("AP50", True, limit, iou=0.5),
+        Figure("AP75", True, limit, iou=0.75),
+        Figure("APs", True, limit, "small"),
+        Figure("APm", True, limit, "medium"),
+        Figure("APl", True, limit, "large"),
+        *(Figure(f"AR{n}", False, n) for n in limits[:3]),
+        Figure("ARs", False, limit, "small"),
+        Figure("ARm", False, limit, "medium"),
+        Figure("ARl", False, limit, "large"),
+    ]
     if 100 not in limits:
-        stats[f"AP@{limits[-1]}"] = precision(limits[-1])
+        figures.append(Figure(f"AP@{limits[-1]}", True, limits[-1]))
     for label in _own_labels(parameters):
-        stats[f"AP_{label}"] = precision(limit, label)
-        stats[f"AR_{label}"] = recall(limit, label)
-    return stats
+        figures += [
+            Figure(f"AP_{label}", True, limit, label),
+            Figure(f"AR_{label}", False, limit, label),
+        ]
+    return figures
 
 
 def _own_labels(parameters: Parameters) -> Sequence[str]:
@@ -148,21 +175,29 @@ def _own_labels(parameters: Parameters) -> Sequence[str]:
     return [a.label for a in parameters.area_ranges if a.label not in known]
 
 
-def _select(
-    array: np.ndarray,
-    parameters: Parameters,
-    limit: int,
-    area: str,
-    iou: float | None = None,
-) -> np.ndarray:
-    """The entries of one limit and area range, of all thresholds or one, in their own order."""
-    areas = [i for i, a in enumerate(parameters.area_ranges) if a.label == area]
-    limits = [i for i, n in enumerate(parameters.max_dets) if n == limit]
-    if iou is not None:
-        array = array[[i for i, t in enumerate(parameters.iou_thresholds) if t == iou]]
-    if not areas or not limits:
+def _select(array: np.ndarray, parameters: Parameters, figure: Figure) -> np.ndarray:
+    """The entries of a figure, in their own order."""
+    thresholds, area, limit = places(figure, parameters)
+    if area is None or limit is None:
         return array[..., :0, :0]
-    return array[..., areas[0], limits[0]]
+    # Only a mask copies, and only where not all are meant: memory order is part of the sum.
+    if len(thresholds) < len(parameters.iou_thresholds):
+        array = array[thresholds]
+    return array[..., area, limit]
+
+
+def places(
+    figure: Figure, parameters: Parameters
+) -> tuple[list[int], int | None, int | None]:
+    """Positions of a figure's IoU thresholds, area range and limit; None for what is not there."""
+    thresholds = [
+        i
+        for i, t in enumerate(parameters.iou_thresholds)
+        if figure.iou is None or t == figure.iou
+    ]
+    areas = [i for i, a in enumerate(parameters.area_ranges) if a.label == figure.area]
+    limits = [i for i, n in enumerate(parameters.max_dets) if n == figure.limit]
+    return thresholds, next(iter(areas), None), next(iter(limits), None)
 
 
 def _mean(entries: np.ndarray) -> float:

@@ -38,7 +38,7 @@ def given_boxes():
 
 def test_iou_at_given_boxes():
     evaluation = run_ours(given_boxes())
-    category, iou = evaluation.given_box_ious()
+    _, category, iou = evaluation.given_box_ious()
     assert category.tolist() == [0, 1, 0]
     np.testing.assert_array_equal(iou, [0.5, 0.25, np.nan])
     assert evaluation.mean_iou_at_given_boxes() == (0.5 + 0.25 + 0) / 3
