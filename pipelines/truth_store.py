@@ -58,7 +58,7 @@ def write_truths(
             sizes[image + 1] = file.write(line)
         file.publish()
     buffer = io.BytesIO()
-    scopes = orjson.dumps([_scope_json(scope), _scope_json(known)])
+    scopes = orjson.dumps([scope.to_json(), known.to_json()])
     np.savez(buffer, offsets=np.cumsum(sizes), scopes=np.frombuffer(scopes, np.uint8))
     output.write(_index_name(name), buffer.getvalue())
 
@@ -68,7 +68,7 @@ def open_truths(output: LocalOutput, name: str) -> TruthStore:
     data = output.read(_index_name(name))
     assert data is not None, name
     with np.load(io.BytesIO(data), allow_pickle=False) as arrays:
-        scope, known = map(_scope, orjson.loads(arrays["scopes"].tobytes()))
+        scope, known = map(Scope.from_json, orjson.loads(arrays["scopes"].tobytes()))
         return TruthStore(scope, known, output, name, arrays["offsets"])
 
 
@@ -109,24 +109,6 @@ def _ground_truth(rows: list[list[Any]], scope: Scope) -> GroundTruth:
         is_ignored=np.array(is_ignored, bool),
         boxes=np.array(boxes if has_boxes else [], np.float64).reshape(-1, 4),
         masks=_masks(masks) if has_masks else RunLengths.none(),
-    )
-
-
-def _scope_json(scope: Scope) -> dict[str, Any]:
-    return {
-        "image_ids": scope.image_ids,
-        "image_sizes": scope.image_sizes.tolist(),
-        "category_ids": scope.category_ids,
-        "category_names": list(scope.category_names.items()),
-    }
-
-
-def _scope(stored: dict[str, Any]) -> Scope:
-    return Scope(
-        image_ids=tuple(stored["image_ids"]),
-        image_sizes=np.array(stored["image_sizes"], np.int64).reshape(-1, 2),
-        category_ids=tuple(stored["category_ids"]),
-        category_names=dict(stored["category_names"]),
     )
 
 

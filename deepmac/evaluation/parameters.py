@@ -175,6 +175,25 @@ class Scope:
             )
         return scope
 
+    def to_json(self) -> dict[str, Any]:
+        """The scope as JSON values, of which `from_json` makes it again."""
+        return {
+            "image_ids": self.image_ids,
+            "image_sizes": self.image_sizes.tolist(),
+            "category_ids": self.category_ids,
+            "category_names": list(self.category_names.items()),
+        }
+
+    @classmethod
+    def from_json(cls, stored: Mapping[str, Any]) -> "Scope":
+        """The scope that `to_json` has described."""
+        return cls(
+            image_ids=tuple(stored["image_ids"]),
+            image_sizes=np.array(stored["image_sizes"], np.int64).reshape(-1, 2),
+            category_ids=tuple(stored["category_ids"]),
+            category_names=dict(stored["category_names"]),
+        )
+
     def digest(self) -> dict[str, str]:
         """What tells one scope from another, short enough to travel with every partial result."""
         return {
