@@ -21,16 +21,12 @@ from deepmac.errors import OptionError
 from deepmac.evaluation.engine import Results, conclude, evaluate
 from deepmac.evaluation.parameters import IOU_TYPES, SWITCHES
 from deepmac.evaluation.report import metrics, tables
+from deepmac.evaluation.results_file import ResultsFile, Scattered
 from deepmac.evaluation.state import Partial
 from deepmac.evaluation.summary import Evaluation
 from deepmac.terminal import announce
 from pipelines.evaluation_inputs import Task, array_files, prepare
-from pipelines.evaluation_units import (
-    ResultsFile,
-    Scattered,
-    SpilledUnits,
-    UnitReader,
-)
+from pipelines.evaluation_units import SpilledUnits, UnitReader, spill
 from pipelines.storage import LocalOutput, hold_output, open_output, refusals_told
 from pipelines.truth_store import write_truths
 from pipelines.unit_files import JOB, note_run
@@ -250,7 +246,7 @@ def _units(
     """The results' units; those of a file are sorted out into a folder."""
     if isinstance(task.source, ResultsFile):
         prefix = f"{folder}/{task.parameters.iou_type}-"
-        units = task.source.spill(output, prefix, task.known, options.unit_images)
+        units = spill(task.source, output, prefix, task.known, options.unit_images)
         return SpilledUnits(task.source.path, output), units
     reader = task.source.reader
     return dataclasses.replace(

@@ -23,8 +23,9 @@ from deepmac.evaluation.parameters import (
     Parameters,
     Scope,
 )
+from deepmac.evaluation.results_file import ResultsFile, Scattered
 from deepmac.terminal import announce
-from pipelines.evaluation_units import DirectoryUnits, ResultsFile, Scattered
+from pipelines.evaluation_units import DirectoryUnits
 from pipelines.preflight import Problems, check_output
 
 if TYPE_CHECKING:

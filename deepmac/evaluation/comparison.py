@@ -161,4 +161,4 @@ def _changes(first: Evaluation, second: Evaluation) -> list[tuple[Any, float, fl
     rows = np.flatnonzero(~np.isnan(scores[0]) & ~np.isnan(scores[1]))
     order = rows[np.argsort(-np.abs(scores[1] - scores[0])[rows], kind="stable")]
     ids = first.scope.image_ids
-    return [(ids[i], *(float(s[i]) for s in scores)) for i in order.tolist()]
+    return [(ids[i], float(scores[0][i]), float(scores[1][i])) for i in order.tolist()]

@@ -9,7 +9,7 @@ from coco_reference import run_ours
 from deepmac.errors import DataError, DeepmacError, OptionError
 from deepmac.evaluation.ground_truth import read_ground_truth, read_scope
 from deepmac.evaluation.parameters import AreaRange, Parameters
-from pipelines.evaluation_units import ResultsFile
+from deepmac.evaluation.results_file import ResultsFile
 
 NAN, INF = float("nan"), float("inf")
 BOX = (0, 0, 20, 20)

@@ -1,0 +1,118 @@
+"""A COCO results file of any size, of which a piece at a time is held."""
+
+import dataclasses
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import Any
+
+from deepmac.data.json_stream import NotAList, Part, stream_list, stream_members
+from deepmac.errors import DataError
+from deepmac.evaluation.columns import Place
+from deepmac.evaluation.engine import Results
+from deepmac.text import short
+
+
+class Scattered(Exception):
+    """The results of an image do not stand together in their file."""
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class ResultsFile:
+    """A COCO results file (`.gz` too), of which a piece at a time is held.
+
+    Attributes:
+        path: of the file.
+    """
+
+    path: str
+
+    def first(self) -> tuple[Any, str] | None:
+        """The first result and what names it in an error; None if there is none.
+
+        Raises:
+            DataError: the file cannot be read, is not valid JSON, or holds something else.
+        """
+        for part in self.parts():
+            results, place = self.some(0, part.values)
+            return results[0], place(0)
+        return None
+
+    def in_order(self, num_results: int = 20_000) -> Iterator[Results]:
+        """The results of whole images, of so many images together as have about `num_results`.
+
+        Raises:
+            DataError: the file cannot be read or is not valid JSON.
+            Scattered: an image comes back after it was given out.
+        """
+        done, start, held = set(), 0, []
+        for part in self.parts():
+            held += part.values
+            if len(held) < num_results:
+                continue
+            whole = _without_last_image(held)
+            _note_images(held[:whole], done)
+            yield self.some(start, held[:whole])
+            start, held = start + whole, held[whole:]
+        _note_images(held, done)
+        yield self.some(start, held)
+
+    def parts(self) -> Iterator[Part]:
+        """The results as they stand there, some at a time, from `json_stream.stream_list`.
+
+        Raises:
+            DataError: the file cannot be read, is not valid JSON, or holds something else.
+        """
+        try:
+            yield from stream_list(self.path)
+        except NotAList as e:
+            raise DataError(
+                f"{self._kind(e)}, not a list of results with image_id, category_id, score and "
+                f"segmentation or bbox"
+            ) from None
+
+    def _kind(self, error: NotAList) -> str:
+        """What the file holds."""
+        what = str(error).removesuffix(", not a JSON list")
+        if what.endswith("an object"):
+            keys = (key for key, *_ in stream_members(self.path))
+            if "annotations" in keys:
+                return f"{self.path}: holds a ground truth"
+        return what
+
+    def some(self, start: int, results: list[Any]) -> Results:
+        """Some neighbouring results of the file, and what names them."""
+        return results, place_of(results, lambda i: f"{self.path}: result {start + i}")
+
+
+def place_of(results: Sequence[Any], name: Callable[[int], str]) -> Place:
+    """Names result i by its place and, where it has one, its image."""
+
+    def place(row: int) -> str:
+        result = results[row]
+        if isinstance(result, Mapping) and "image_id" in result:
+            return f"{name(row)} (image {short(result['image_id'])})"
+        return name(row)
+
+    return place
+
+
+def _without_last_image(results: Sequence[Any]) -> int:
+    """How many results come before those of the last image."""
+    last = _image_of(results[-1])
+    whole = len(results)
+    while whole and _image_of(results[whole - 1]) == last:
+        whole -= 1
+    return whole
+
+
+def _note_images(results: Sequence[Any], done: set[Any]) -> None:
+    """Adds the images of some results to those that are done."""
+    images = set(map(_image_of, results))
+    if images & done:
+        raise Scattered
+    done |= images
+
+
+def _image_of(result: Any) -> Any:
+    """The id of a result's image; None where it has none that could be one."""
+    image_id = result.get("image_id") if isinstance(result, dict) else None
+    return image_id if isinstance(image_id, int | float | str) else None
