@@ -65,9 +65,8 @@ def spill(
     """
     units: dict[int, bytearray] = collections.defaultdict(bytearray)
     names: dict[int, str] = {}
-    for part in file.parts():
-        start = part.position or 0
-        results, place = file.some(start, part.values)
+    for start, values in file.parts():
+        results, place = file.some(start, values)
         numbers(column(results, "score", place), "score", place)  # NaN would be null
         ids = column(results, "image_id", place)
         image = index_of(ids, known.image_index, place).clip(0)

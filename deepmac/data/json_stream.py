@@ -7,10 +7,10 @@ values are exactly those of `json.load`, and errors have line and column.
 
 import codecs
 import json
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any, BinaryIO, NamedTuple
 
-from deepmac.data.json_batches import Objects, take_objects
+from deepmac.data.json_batches import Objects, decode_objects, take_objects
 from deepmac.data.json_file import ENDLESS_NUMBER, open_packed
 from deepmac.errors import DataError
 from deepmac.text import one_line
@@ -70,8 +70,18 @@ def stream_parts(path: str) -> Iterator[Part]:
         yield from _members(_Text(file, path))
 
 
-def stream_list(path: str) -> Iterator[Part]:
-    """The elements of the JSON list in a file, several at a time, under the key ''.
+def stream_list(
+    path: str, decode: Callable[[bytes], list[Any] | None] = decode_objects
+) -> Iterator[tuple[int, list[Any]]]:
+    """The elements of the JSON list in a file, several at a time.
+
+    Args:
+        path: of the file (`.gz` too).
+        decode: makes values of a list of objects. What it refuses (None) is decoded as by
+            `json.load`, one at a time.
+
+    Yields:
+        Position of the first element, and the values.
 
     Raises:
         NotAList: the file holds something else.
@@ -82,7 +92,8 @@ def stream_list(path: str) -> Iterator[Part]:
         if (first := text.peek()) != "[":
             kind = {"{": "an object", "": "nothing"}.get(first, "a value")
             raise NotAList(f"{path}: holds {kind}, not a JSON list")
-        yield from _elements(text, "")
+        for position, elements in _elements(text, decode):
+            yield position, elements.values
         if text.peek():
             raise text.error("something follows after the end of the JSON list")
 
@@ -106,7 +117,8 @@ def _members(text: "_Text") -> Iterator[Part]:
             text.take(":")
             if text.peek() == "[":
                 yield Part(key, None, [[]], [b"[]"])
-                yield from _elements(text, key)
+                for position, elements in _elements(text, decode_objects):
+                    yield Part(key, position, elements.values, elements.texts())
             else:
                 value, written = text.value()
                 yield Part(key, None, [value], [written])
@@ -116,18 +128,22 @@ def _members(text: "_Text") -> Iterator[Part]:
         raise text.error("something follows after the end of the JSON object")
 
 
-def _elements(text: "_Text", key: str) -> Iterator[Part]:
+def _elements(
+    text: "_Text", decode: Callable[[bytes], list[Any] | None]
+) -> Iterator[tuple[int, Objects]]:
+    """(position, elements) of a list."""
     text.take("[")
     if text.peek() == "]":
         text.take("]")
         return
     position = 0
     while True:
-        while batch := text.objects():
-            yield Part(key, position, batch.values, batch.texts)
+        while batch := text.objects(decode):
+            yield position, batch
             position += len(batch.values)
         value, written = text.value()
-        yield Part(key, position, [value], [written])
+        size = len(written)
+        yield position, Objects([value], written, [(0, size)], size)
         position += 1
         if text.take(",]") == "]":
             return
@@ -170,13 +186,13 @@ class _Text:
         self._at += 1
         return found
 
-    def objects(self) -> Objects | None:
+    def objects(self, decode: Callable[[bytes], list[Any] | None]) -> Objects | None:
         """Steps over as many objects as can be had at once, and the comma after them."""
         if self.peek() != "{" or self._at < self._tried:
             return None
         if len(self._data) - self._at < _CHUNK and not self._ended:
             self._read(_CHUNK)
-        batch = take_objects(self._data[self._at :])
+        batch = take_objects(self._data[self._at :], decode)
         if batch is None:
             self._tried = len(self._data)
         else:

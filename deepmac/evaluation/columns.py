@@ -9,6 +9,7 @@ import numpy as np
 
 from deepmac.errors import DataError
 from deepmac.evaluation.run_lengths import RunLengths
+from deepmac.evaluation.typed_results import are_typed, field_of
 from deepmac.text import short
 
 _Columns = TypeVar("_Columns", bound=Any)
@@ -18,11 +19,13 @@ Place = Callable[[int], str]
 
 
 def column(items: Sequence[Any], key: str, place: Place) -> list[Any]:
-    """`item[key]` of every item.
+    """`item[key]` of every item; they are alike (see `typed_results`).
 
     Raises:
         DataError: an item is not an object, or has no such key.
     """
+    if are_typed(items):
+        return field_of(items, key)
     try:
         return [item[key] for item in items]
     except (KeyError, TypeError, IndexError):
@@ -33,6 +36,13 @@ def column(items: Sequence[Any], key: str, place: Place) -> list[Any]:
         if key not in item:
             raise DataError(f"{place(row)} has no '{key}'{count(items, key)}")
     raise AssertionError(key)
+
+
+def optional(items: Sequence[Any], key: str) -> list[Any]:
+    """`item.get(key)` of every object; they are alike."""
+    if are_typed(items):
+        return field_of(items, key)
+    return [item.get(key) for item in items]
 
 
 def count(items: Sequence[Any], key: str) -> str:

@@ -14,11 +14,13 @@ from deepmac.evaluation.columns import (
     column,
     index_of,
     numbers,
+    optional,
     take_rows,
 )
 from deepmac.evaluation.parameters import Parameters, Scope
 from deepmac.evaluation.run_lengths import RunLengths
 from deepmac.evaluation.segmentations import read_masks
+from deepmac.evaluation.typed_results import alike, are_typed
 from deepmac.text import short
 
 Form = Literal["box", "mask"]
@@ -100,6 +102,7 @@ def read_detections(
         DataError: an image is unknown, a number is not finite, a mask does not fit, a key is
             missing. Names the result.
     """
+    results = alike(results)
     image_ids = column(results, "image_id", place)
     category_ids = column(results, "category_id", place)
     scores = numbers(column(results, "score", place), "score", place)
@@ -145,7 +148,7 @@ def _box_form(
     area = corners[:, 2] * corners[:, 3]
     if parameters.iou_type == "bbox" and parameters.result_area == "reference":
         return area, corners, RunLengths.none()
-    segmentations = [r.get("segmentation") for r in chosen]
+    segmentations = optional(chosen, "segmentation")
     masked = np.array([s is not None for s in segmentations], bool)
     segmentations = [
         _rectangle(box) if segmentation is None else segmentation
@@ -176,6 +179,8 @@ def _mask_form(
     if parameters.iou_type == "segm":
         return area, np.zeros((0, 4)), masks
     corners = masks.tight_boxes()
+    if are_typed(chosen):
+        return area, corners, masks
     own = [i for i, r in enumerate(chosen) if "bbox" in r]
     given = [chosen[i]["bbox"] for i in own]
     corners[own] = boxes(given, "bbox", lambda i: place(own[i]))
@@ -183,10 +188,13 @@ def _mask_form(
 
 
 def _annotation_ids(chosen: Sequence[Any], place: Place) -> list[Any]:
-    ids = [result.get("annotation_id") for result in chosen]
-    for row, value in enumerate(ids):
-        if isinstance(value, bool | list | dict):
-            raise DataError(f"{place(row)}: annotation_id is {short(value)}, not an id")
+    ids = optional(chosen, "annotation_id")
+    if not {type(value) for value in ids}.isdisjoint({bool, list, dict}):
+        for row, value in enumerate(ids):
+            if isinstance(value, bool | list | dict):
+                raise DataError(
+                    f"{place(row)}: annotation_id is {short(value)}, not an id"
+                )
     return ids
 
 

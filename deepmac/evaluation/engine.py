@@ -137,6 +137,9 @@ def match_detections(
 
 def _whole_images(detections: Detections, chunk: int) -> Iterator[Detections]:
     """The detections image by image, as many images together as hold about `chunk`."""
+    if len(detections) <= 2 * chunk:  # a copy less
+        yield detections
+        return
     first_of_image = np.searchsorted(detections.image, detections.image[::chunk])
     edges = np.append(np.unique(first_of_image), len(detections)).tolist()
     for start, stop in itertools.pairwise(edges):

@@ -4,10 +4,12 @@ import dataclasses
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
-from deepmac.data.json_stream import NotAList, Part, stream_list, stream_members
+from deepmac.data.json_batches import decode_objects
+from deepmac.data.json_stream import NotAList, stream_list, stream_members
 from deepmac.errors import DataError
 from deepmac.evaluation.columns import Place
 from deepmac.evaluation.engine import Results
+from deepmac.evaluation.typed_results import TypedResult, as_dicts, decoder_like
 from deepmac.text import short
 
 
@@ -31,21 +33,24 @@ class ResultsFile:
         Raises:
             DataError: the file cannot be read, is not valid JSON, or holds something else.
         """
-        for part in self.parts():
-            results, place = self.some(0, part.values)
+        for _, values in self.parts():
+            results, place = self.some(0, values)
             return results[0], place(0)
         return None
 
     def in_order(self, num_results: int = 20_000) -> Iterator[Results]:
         """The results of whole images, of so many images together as have about `num_results`.
 
+        They are typed where they can be, see `typed_results`.
+
         Raises:
             DataError: the file cannot be read or is not valid JSON.
             Scattered: an image comes back after it was given out.
         """
         done, start, held = set(), 0, []
-        for part in self.parts():
-            held += part.values
+        first, _ = self.first() or (None, "")
+        for _, values in self.parts(decoder_like(first)):
+            held += values
             if len(held) < num_results:
                 continue
             whole = _without_last_image(held)
@@ -55,14 +60,19 @@ class ResultsFile:
         _note_images(held, done)
         yield self.some(start, held)
 
-    def parts(self) -> Iterator[Part]:
-        """The results as they stand there, some at a time, from `json_stream.stream_list`.
+    def parts(
+        self, decode: Callable[[bytes], list[Any] | None] = decode_objects
+    ) -> Iterator[tuple[int, list[Any]]]:
+        """The results as they stand there, some at a time: position of the first, and results.
+
+        Args:
+            decode: makes values of a list of objects, see `json_stream.stream_list`.
 
         Raises:
             DataError: the file cannot be read, is not valid JSON, or holds something else.
         """
         try:
-            yield from stream_list(self.path)
+            yield from stream_list(self.path, decode)
         except NotAList as e:
             raise DataError(
                 f"{self._kind(e)}, not a list of results with image_id, category_id, score and "
@@ -87,7 +97,7 @@ def place_of(results: Sequence[Any], name: Callable[[int], str]) -> Place:
     """Names result i by its place and, where it has one, its image."""
 
     def place(row: int) -> str:
-        result = results[row]
+        (result,) = as_dicts(results[row : row + 1])
         if isinstance(result, Mapping) and "image_id" in result:
             return f"{name(row)} (image {short(result['image_id'])})"
         return name(row)
@@ -114,5 +124,7 @@ def _note_images(results: Sequence[Any], done: set[Any]) -> None:
 
 def _image_of(result: Any) -> Any:
     """The id of a result's image; None where it has none that could be one."""
+    if isinstance(result, TypedResult):
+        return result.image_id
     image_id = result.get("image_id") if isinstance(result, dict) else None
     return image_id if isinstance(image_id, int | float | str) else None

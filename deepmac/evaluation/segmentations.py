@@ -1,5 +1,6 @@
 """COCO `segmentation` values, checked and made into run lengths in bulk."""
 
+import itertools
 import math
 from collections.abc import Sequence
 from typing import Any
@@ -9,6 +10,7 @@ import numpy as np
 from deepmac.errors import DataError
 from deepmac.evaluation.columns import Place
 from deepmac.evaluation.run_lengths import BadRunLengths, RunLengths, decode_counts
+from deepmac.evaluation.typed_results import alike, are_typed, as_dicts, field_of
 from deepmac.masks import (
     FARTHEST_POINT,
     LONGEST_OUTLINE,
@@ -46,7 +48,7 @@ def read_masks(
     Raises:
         DataError: a value has another form, or does not fit.
     """
-    counts, own = _plain_texts(values) or _texts(values, sizes, place)
+    counts, own = _plain_texts(values) or _texts(as_dicts(values), sizes, place)
     is_other = (own != sizes).any(axis=1)
     if wrong_size == "error" and is_other.any():
         at = int(np.argmax(is_other))
@@ -64,15 +66,18 @@ def read_masks(
 
 def _plain_texts(values: Sequence[Any]) -> tuple[list[bytes], np.ndarray] | None:
     """Compressed counts, and sizes int64 [N, 2], if no value is anything else; for speed alone."""
+    values = alike(values)
     try:
-        texts = [value["counts"] for value in values]
-        sides = [side for value in values for side in value["size"]]
+        if are_typed(values):
+            texts, own = field_of(values, "counts"), field_of(values, "size")
+        else:
+            texts = [value["counts"] for value in values]
+            own = [value["size"] for value in values]
+        sides = list(itertools.chain.from_iterable(own))
         counts = [text.encode("ascii") for text in texts]
     except (TypeError, KeyError, AttributeError, UnicodeEncodeError):
         return None
-    if {type(side) for side in sides} != {int} or len(sides) != 2 * len(values):
-        return None
-    if {len(value["size"]) for value in values} != {2}:
+    if set(map(type, sides)) != {int} or set(map(len, own)) != {2}:
         return None
     if min(sides) < 0 or max(sides) > MOST_PIXELS:
         return None

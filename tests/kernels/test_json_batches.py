@@ -46,7 +46,7 @@ def test_a_batch_is_a_beginning_of_the_list(elements, after, form, data):
         return
     taken = len(batch.values)
     assert repr(batch.values) == repr(elements[:taken])
-    assert [repr(json.loads(text)) for text in batch.texts] == [
+    assert [repr(json.loads(text)) for text in batch.texts()] == [
         *map(repr, batch.values)
     ]
     # What follows is the rest of the list, without the comma.
@@ -97,11 +97,11 @@ def test_what_is_in_doubt_is_left_alone(piece):
 
 def test_the_texts_are_without_the_white_space_around_them():
     piece = b'{"a": 1}\n ,\t{ "a": [2] } , {"a": "cut'
-    assert take_objects(piece) == (
-        [{"a": 1}, {"a": [2]}],
-        [b'{"a": 1}', b'{ "a": [2] }'],
-        piece.index(b'{"a": "cut'),
-    )
+    batch = take_objects(piece)
+    assert batch
+    assert batch.values == [{"a": 1}, {"a": [2]}]
+    assert batch.texts() == [b'{"a": 1}', b'{ "a": [2] }']
+    assert batch.end == piece.index(b'{"a": "cut')
 
 
 @given(
@@ -109,7 +109,8 @@ def test_the_texts_are_without_the_white_space_around_them():
 )
 def test_long_numbers_are_found(parts):
     data = b"".join(parts)
-    assert has_long_number(data) == bool(re.search(rb"[0-9]{19}", data))
+    begins = rb"(?:^|[\[:, \t\r\n-])[0-9]{19}"
+    assert has_long_number(data) == bool(re.search(begins, data))
 
 
 @pytest.mark.parametrize("before", range(8))
