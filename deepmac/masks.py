@@ -129,12 +129,22 @@ def rle_runs(counts: bytes) -> np.ndarray:
 
 
 def runs_of(counts: Sequence[bytes]) -> tuple[np.ndarray, np.ndarray]:
+    """Run lengths of N RLEs, one after the other; see `runs_of_text`."""
+    lengths = np.array([len(c) for c in counts], np.int64)
+    return runs_of_text(b"".join(counts), lengths)
+
+
+def runs_of_text(
+    text: bytes | memoryview, text_lengths: np.ndarray
+) -> tuple[np.ndarray, np.ndarray]:
     """Run lengths of N RLEs, one after the other.
 
     Args:
-        counts: compressed COCO run lengths, none empty. 5 bits of a signed number a character
-            (offset 48), lowest first, the sixth bit says that more follow; from the fourth run
-            of a mask on, a run is stored as the difference to the one two before.
+        text: compressed COCO run lengths, those of one after those of the other. 5 bits of a
+            signed number a character (offset 48), lowest first, the sixth bit says that more
+            follow; from the fourth run of a mask on, a run is stored as the difference to the one
+            two before.
+        text_lengths: int64 [N], of each; none is 0.
 
     Returns:
         int64 [R] runs (zeros and ones in turn, zeros first) and int64 [N] where each RLE starts.
@@ -142,8 +152,8 @@ def runs_of(counts: Sequence[bytes]) -> tuple[np.ndarray, np.ndarray]:
     Raises:
         DataError: a text is cut off or holds something else.
     """
-    bits = np.frombuffer(b"".join(counts), np.uint8) - np.uint8(48)
-    text_ends = np.array([len(c) for c in counts]).cumsum()
+    bits = np.frombuffer(text, np.uint8) - np.uint8(48)
+    text_ends = text_lengths.cumsum()
     if bits.max() > 63:
         raise DataError("RLE counts hold a character that is not part of the encoding")
     if (bits[text_ends - 1] & 32).any():
@@ -154,15 +164,21 @@ def runs_of(counts: Sequence[bytes]) -> tuple[np.ndarray, np.ndarray]:
     lengths[1:] -= last[:-1]
     if lengths.max() > 6:  # of which pycocotools would make another number
         raise DataError("RLE counts hold a run of more than 30 bits")
-    # The last character carries the sign; most runs have no other.
-    runs = (bits[last] & 31 ^ 16).astype(np.int64) - 16
-    longer, back = (lengths > 1).nonzero()[0], 1
+    # The last character carries the sign. Each is taken together with the one before it, where that
+    # one says that more follow: most runs have no third, and nothing need be gathered for two.
+    number, is_more = bits & np.uint8(31), bits >> np.uint8(5)
+    pairs = ((number ^ np.uint8(16)).view(np.int8) - np.int8(16)).astype(np.int16)
+    pairs[1:] <<= is_more[:-1] * np.int16(5)
+    pairs[1:] |= number[:-1] * is_more[:-1]
+    runs = pairs[last].astype(np.int64)
+    # Of a run of three or more, the lower ones are still to be put behind.
+    longer, back = (lengths > 2).nonzero()[0], 2
     while longer.size:
-        runs[longer] = (runs[longer] << 5) | (bits[last[longer] - back] & 31)
+        runs[longer] = (runs[longer] << 5) | number[last[longer] - back]
         back += 1
         longer = longer[lengths[longer] > back]
-    starts = np.zeros(len(counts), np.int64)
-    if len(counts) > 1:
+    starts = np.zeros(len(text_ends), np.int64)
+    if len(starts) > 1:
         starts[1:] = np.searchsorted(last, text_ends[:-1])
     _undo_differences(runs, starts)
     return runs, starts
@@ -171,8 +187,8 @@ def runs_of(counts: Sequence[bytes]) -> tuple[np.ndarray, np.ndarray]:
 def _undo_differences(runs: np.ndarray, starts: np.ndarray) -> None:
     """Adds up, in place, runs 1, 3, 5, ... and runs 2, 4, 6, ... of every RLE.
 
-    Every other run of the whole array is summed in one pass, and each RLE takes off what had
-    come together before it. The first run of each stands for itself.
+    Every other run of the whole array is summed in one pass: what comes together in an RLE is
+    taken off the first of the next one before. The first run of each stands for itself.
     """
     if len(starts) == 1:
         runs[1::2] = runs[1::2].cumsum()
@@ -182,12 +198,12 @@ def _undo_differences(runs: np.ndarray, starts: np.ndarray) -> None:
     first = runs[starts]
     runs[starts] = 0
     for parity in (0, 1):
-        sums = np.cumsum(runs[parity::2])
+        chain = runs[parity::2]
         begin, end = (starts - parity + 1) // 2, (stops - parity + 1) // 2
-        before = (
-            np.where(begin > 0, sums[np.maximum(begin - 1, 0)], 0) if sums.size else 0
-        )
-        runs[parity::2] = sums - np.repeat(before, end - begin)
+        begin = begin[begin < end]
+        if len(begin) > 1:
+            chain[begin[1:]] -= np.add.reduceat(chain, begin)[:-1]
+        np.cumsum(chain, out=chain)
     runs[starts] = first
 
 
@@ -253,7 +269,7 @@ def rle_from_polygons(
     """
     extra = height * width > _ALWAYS_ROOM
     drawn = coco_mask.frPyObjects(list(polygons), height, width + extra)
-    rle = coco_mask.merge(drawn)
+    rle = coco_mask.merge(drawn) if len(drawn) > 1 else drawn[0]
     if not extra:
         return rle
     ends = np.minimum(np.cumsum(rle_runs(rle["counts"])), height * width)

@@ -22,19 +22,23 @@ class Objects(NamedTuple):
 
     Attributes:
         values: as they were decoded.
-        piece: of the list.
-        spans: where in the piece each begins and ends.
+        piece: of the list, beginning with the first.
+        borders: from the last character of each to behind the first of the next.
         end: where in the piece the element after them begins.
     """
 
     values: list[Any]
     piece: bytes
-    spans: list[tuple[int, int]]
+    borders: list[tuple[int, int]]
     end: int
 
     def texts(self) -> list[bytes]:
         """The bytes of each, without the white space around it."""
-        return [self.piece[begin:end] for begin, end in self.spans]
+        texts, start = [], 0
+        for end, following in self.borders:
+            texts.append(self.piece[start : end + 1])
+            start = following - 1
+        return texts
 
 
 def decode_objects(data: bytes) -> list[dict[str, Any]] | None:
@@ -78,9 +82,7 @@ def take_objects(
     values = decode(b"[%b]" % piece[: borders[-1][0] + 1])
     if values is None or len(values) != len(borders):
         return None
-    begins = [0, *(following - 1 for _, following in borders)]
-    spans = [(begin, end + 1) for begin, (end, _) in zip(begins, borders, strict=False)]
-    return Objects(values, piece, spans, begins[-1])
+    return Objects(values, piece, borders, borders[-1][1] - 1)
 
 
 def has_long_number(data: bytes) -> bool:

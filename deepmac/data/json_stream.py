@@ -143,7 +143,7 @@ def _elements(
             position += len(batch.values)
         value, written = text.value()
         size = len(written)
-        yield position, Objects([value], written, [(0, size)], size)
+        yield position, Objects([value], written, [(size - 1, size + 1)], size)
         position += 1
         if text.take(",]") == "]":
             return

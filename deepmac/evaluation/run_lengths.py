@@ -13,11 +13,11 @@ import numpy as np
 
 from deepmac.errors import DataError
 from deepmac.instances import RLE
-from deepmac.masks import coco_mask, rle_from_runs, runs_of
+from deepmac.masks import coco_mask, rle_from_runs, runs_of_text
 
 # Of text decoded at once, and of runs compared: the temporary arrays stay in the cache
 _BATCH_CHARS = 200_000
-_BATCH_RUNS = 200_000
+_BATCH_RUNS = 100_000
 _FAR = (
     1 << 32
 )  # more pixels than a mask has: puts the masks of a list one behind the other
@@ -76,7 +76,10 @@ class RunLengths:
     def has_empty_runs(self) -> np.ndarray:
         """bool [N], whether a run but the first is of length zero, which no encoder writes."""
         is_empty = self.runs == 0
-        is_empty[self.starts[:-1][np.diff(self.starts) > 0]] = False
+        first = self.starts[:-1][np.diff(self.starts) > 0]
+        if is_empty.sum() == is_empty[first].sum():  # as a rule
+            return np.zeros(len(self), bool)
+        is_empty[first] = False
         return np.diff(np.append(0, np.cumsum(is_empty))[self.starts]) > 0
 
     def rle(self, row: int) -> RLE:
@@ -91,41 +94,32 @@ class RunLengths:
         They are pycocotools' own, also for masks whose foreground is runs of length zero alone,
         because it does not compare masks whose boxes, made like this, do not overlap.
         """
-        spans = self.spans()
-        height, width = self.sizes.T
-        boxes = np.zeros((len(self), 4), np.int64)
-        # Where it has seen no pixel, pycocotools takes the difference of its starting values.
-        void = np.stack(
-            [width, height, (1 - width) % _FAR, (1 - height) % _FAR], axis=-1
+        boxes = np.zeros((len(self), 4))
+        for start, stop in _batches(np.diff(self.starts), _BATCH_RUNS):
+            boxes[start:stop] = _tight_boxes(self[start:stop])
+        return boxes
+
+    def __getitem__(self, rows: slice) -> "RunLengths":
+        """Neighbouring masks, without a copy of their runs."""
+        start, stop, _ = rows.indices(len(self))
+        first, last = self.starts[[start, stop]].tolist()
+        return RunLengths(
+            self.runs[first:last],
+            self.starts[start : stop + 1] - first,
+            self.sizes[rows],
         )
-        is_void = np.diff(spans.starts) > 0
-        boxes[is_void] = void[is_void]
-        rows = np.flatnonzero(spans.begin < spans.end)
-        mask = spans.masks()[rows]
-        if len(rows):
-            x1, y1 = np.divmod(spans.begin[rows], height[mask])
-            x2, y2 = np.divmod(spans.end[rows] - 1, height[mask])
-            crosses = x1 < x2  # into another column, so from edge to edge
-            first = np.flatnonzero(np.diff(mask, prepend=-1))
-            last = np.append(first[1:], len(rows)) - 1
-            left, right = x1[first], x2[last]
-            top = np.minimum.reduceat(np.where(crosses, 0, y1), first)
-            bottom = np.where(crosses, height[mask] - 1, y2)
-            bottom = np.maximum.reduceat(bottom, first)
-            boxes[mask[first]] = np.stack(
-                [left, top, right - left + 1, bottom - top + 1], axis=-1
-            )
-        return boxes.astype(np.float64)
 
     def spans(self) -> "Spans":
         """The runs of foreground."""
-        lengths = np.diff(self.starts)
         ends = np.cumsum(self.runs, dtype=np.int64)
         before = np.append(0, ends)[self.starts[:-1]]
-        local = np.arange(len(self.runs)) - np.repeat(self.starts[:-1], lengths)
-        rows = np.flatnonzero(local % 2)
-        starts = _edges(lengths // 2)
-        end = ends[rows] - np.repeat(before, lengths // 2)
+        number = np.diff(self.starts) // 2
+        starts = _edges(number)
+        # The second, fourth, ... run of each mask
+        rows = np.repeat(self.starts[:-1] + 1 - 2 * starts[:-1], number)
+        rows += np.arange(0, 2 * len(rows), 2)
+        end = ends[rows]
+        end -= np.repeat(before, number)
         return Spans(end - self.runs[rows], end, starts)
 
 
@@ -160,22 +154,32 @@ class BadRunLengths(DataError):
 
 
 def decode_counts(counts: Sequence[bytes], sizes: np.ndarray) -> RunLengths:
+    """The masks of N texts; see `decode_text`."""
+    lengths = np.array([len(c) for c in counts], np.int64)
+    return decode_text(b"".join(counts), lengths, sizes)
+
+
+def decode_text(text: bytes, lengths: np.ndarray, sizes: np.ndarray) -> RunLengths:
     """The masks of compressed COCO run lengths.
 
     Args:
-        counts: N texts.
+        text: run lengths, those of one mask after those of the other.
+        lengths: int64 [N], bytes of each in the text.
         sizes: int [N, 2], (height, width) in pixels.
 
     Raises:
         BadRunLengths: a text is something else, or does not fill its size.
     """
-    sizes = np.asarray(sizes, np.int64).reshape(len(counts), 2)
-    ends = np.cumsum([len(c) for c in counts], dtype=np.int64)
-    batches = np.flatnonzero(np.diff(ends // _BATCH_CHARS, prepend=-1)).tolist()
+    sizes = np.asarray(sizes, np.int64).reshape(len(lengths), 2)
+    if not lengths.all():
+        raise BadRunLengths(int(np.argmin(lengths)), "RLE counts are empty")
+    view, edges = memoryview(text), _edges(lengths)
     parts = []
-    for start, stop in itertools.pairwise([*batches, len(counts)]):
+    for start, stop in _batches(lengths, _BATCH_CHARS):
+        some = slice(start, stop)
+        part = view[edges[start] : edges[stop]]
         try:
-            parts.append(_decoded(counts[start:stop], sizes[start:stop]))
+            parts.append(_decoded(part, lengths[some], sizes[some]))
         except BadRunLengths as e:
             raise BadRunLengths(start + e.index, str(e)) from None
     return RunLengths.concatenate(parts)
@@ -279,6 +283,42 @@ def ranges(first: np.ndarray, last: np.ndarray) -> np.ndarray:
     return np.arange(lengths.sum()) + np.repeat(first - starts, lengths)
 
 
+def _tight_boxes(masks: RunLengths) -> np.ndarray:
+    """See `RunLengths.tight_boxes`."""
+    spans = masks.spans()
+    height, width = masks.sizes.T
+    boxes = np.zeros((len(masks), 4), np.int64)
+    # Where it has seen no pixel, pycocotools takes the difference of its starting values.
+    void = np.stack([width, height, (1 - width) % _FAR, (1 - height) % _FAR], axis=-1)
+    number = np.diff(spans.starts)
+    is_void = number > 0
+    boxes[is_void] = void[is_void]
+    begin, end = spans.begin, spans.end
+    length = end - begin
+    if not length.all():
+        is_pixel = length > 0
+        begin, end, length = begin[is_pixel], end[is_pixel], length[is_pixel]
+        number = np.bincount(spans.masks()[is_pixel], minlength=len(masks))
+    if not len(begin):
+        return boxes.astype(np.float64)
+    own = np.flatnonzero(number)
+    last = np.cumsum(number[own]) - 1
+    first = np.append(0, last[:-1] + 1)
+    left = begin[first] // height[own]
+    right = (end[last] - 1) // height[own]
+    # Exact in floating point: a quotient of such numbers is far from the next whole one.
+    sides = np.repeat(height.astype(np.float64), number)
+    top = begin - np.floor(begin / sides) * sides
+    bottom = top + length
+    top = np.minimum.reduceat(top, first)
+    bottom = np.maximum.reduceat(bottom, first)
+    # A run that goes on in the next column reaches from edge to edge.
+    top = np.where(bottom > height[own], 0, top)
+    bottom = np.minimum(bottom, height[own])
+    boxes[own] = np.stack([left, top, right - left + 1, bottom - top], axis=-1)
+    return boxes.astype(np.float64)
+
+
 def _ratio(
     common: np.ndarray, own: np.ndarray, other: np.ndarray, is_crowd: np.ndarray
 ) -> np.ndarray:
@@ -308,19 +348,17 @@ def _batches(lengths: np.ndarray, most: int) -> list[tuple[int, int]]:
     return list(itertools.pairwise([*edges, len(lengths)]))
 
 
-def _decoded(counts: Sequence[bytes], sizes: np.ndarray) -> RunLengths:
-    for index, text in enumerate(counts):
-        if not text:
-            raise BadRunLengths(index, "RLE counts are empty")
+def _decoded(text: memoryview, lengths: np.ndarray, sizes: np.ndarray) -> RunLengths:
     try:
-        runs, first = runs_of(counts)
+        runs, first = runs_of_text(text, lengths)
     except DataError as e:
-        if len(counts) == 1:
+        if len(lengths) == 1:
             raise BadRunLengths(0, str(e)) from None
-        half = len(counts) // 2  # look for the culprit
-        _decoded(counts[:half], sizes[:half])
+        half = len(lengths) // 2  # look for the culprit
+        size = int(lengths[:half].sum())
+        _decoded(text[:size], lengths[:half], sizes[:half])
         try:
-            _decoded(counts[half:], sizes[half:])
+            _decoded(text[size:], lengths[half:], sizes[half:])
         except BadRunLengths as found:
             raise BadRunLengths(half + found.index, str(found)) from None
         raise

@@ -9,7 +9,7 @@ import numpy as np
 
 from deepmac.errors import DataError
 from deepmac.evaluation.columns import Place
-from deepmac.evaluation.run_lengths import BadRunLengths, RunLengths, decode_counts
+from deepmac.evaluation.run_lengths import BadRunLengths, RunLengths, decode_text
 from deepmac.evaluation.typed_results import alike, are_typed, as_dicts, field_of
 from deepmac.masks import (
     FARTHEST_POINT,
@@ -48,7 +48,7 @@ def read_masks(
     Raises:
         DataError: a value has another form, or does not fit.
     """
-    counts, own = _plain_texts(values) or _texts(as_dicts(values), sizes, place)
+    text, lengths, own = _plain_texts(values) or _texts(as_dicts(values), sizes, place)
     is_other = (own != sizes).any(axis=1)
     if wrong_size == "error" and is_other.any():
         at = int(np.argmax(is_other))
@@ -59,13 +59,17 @@ def read_masks(
             f"in pycocotools"
         )
     try:
-        return decode_counts(counts, own), int(is_other.sum())
+        return decode_text(text, lengths, own), int(is_other.sum())
     except BadRunLengths as e:
         raise DataError(f"{place(e.index)}: {e}") from None
 
 
-def _plain_texts(values: Sequence[Any]) -> tuple[list[bytes], np.ndarray] | None:
-    """Compressed counts, and sizes int64 [N, 2], if no value is anything else; for speed alone."""
+_Texts = tuple[bytes, np.ndarray, np.ndarray]
+"""Compressed counts one after the other, their lengths int64 [N], sizes int64 [N, 2]."""
+
+
+def _plain_texts(values: Sequence[Any]) -> _Texts | None:
+    """The texts if all values are compressed RLEs; for speed alone."""
     values = alike(values)
     try:
         if are_typed(values):
@@ -73,22 +77,24 @@ def _plain_texts(values: Sequence[Any]) -> tuple[list[bytes], np.ndarray] | None
         else:
             texts = [value["counts"] for value in values]
             own = [value["size"] for value in values]
-        sides = list(itertools.chain.from_iterable(own))
-        counts = [text.encode("ascii") for text in texts]
-    except (TypeError, KeyError, AttributeError, UnicodeEncodeError):
+            if {type(side) for size in own for side in size} != {int}:
+                return None
+        if set(map(len, own)) != {2}:
+            return None
+        sizes = np.fromiter(itertools.chain.from_iterable(own), np.int64, 2 * len(own))
+        text = "".join(texts).encode("ascii")
+    except (TypeError, KeyError, AttributeError, UnicodeEncodeError, OverflowError):
         return None
-    if set(map(type, sides)) != {int} or set(map(len, own)) != {2}:
+    sizes = sizes.reshape(-1, 2)
+    if sizes.min() < 0 or sizes.max() > MOST_PIXELS:
         return None
-    if min(sides) < 0 or max(sides) > MOST_PIXELS:
+    if sizes.prod(axis=1).max() > MOST_PIXELS:
         return None
-    sizes = np.array(sides, np.int64).reshape(-1, 2)
-    return (counts, sizes) if sizes.prod(axis=1).max() <= MOST_PIXELS else None
+    return text, np.fromiter(map(len, texts), np.int64, len(texts)), sizes
 
 
-def _texts(
-    values: Sequence[Any], sizes: np.ndarray, place: Place
-) -> tuple[list[bytes], np.ndarray]:
-    """Compressed counts, and sizes int64 [N, 2], of values of any kind."""
+def _texts(values: Sequence[Any], sizes: np.ndarray, place: Place) -> _Texts:
+    """The texts of values of any kind."""
     counts, own = [], []
     for row, (value, (height, width)) in enumerate(
         zip(values, sizes.tolist(), strict=True)
@@ -105,7 +111,8 @@ def _texts(
             text = rle_from_runs(value["counts"], *size)["counts"] or b"0"
         own.append(size)
         counts.append(text)
-    return counts, np.array(own, np.int64).reshape(-1, 2)
+    lengths = np.array([len(c) for c in counts], np.int64)
+    return b"".join(counts), lengths, np.array(own, np.int64).reshape(-1, 2)
 
 
 def _polygon_problem(polygons: list[Any], height: int, width: int) -> str | None:
@@ -127,7 +134,7 @@ def _polygon_problem(polygons: list[Any], height: int, width: int) -> str | None
             and math.isfinite(sum(polygon))  # min and max miss NaN
         ):
             return f"a polygon is not finite, or lies far outside any image: {short(polygon)}"
-        largest = max(map(abs, polygon), default=0)
+        largest = max(max(polygon), -min(polygon)) if polygon else 0
         if (length := outline_length(polygon, largest)) > LONGEST_OUTLINE:
             return f"a polygon has an outline of {length:.3g} pixels: {short(polygon)}"
     return None
