@@ -149,39 +149,39 @@ def _fill(
             false = np.cumsum(counted)[place, None] - matched_counted  # [N, T]
             # The reference's operations in its order; 2.2e-16 is its guard against 0 / 0.
             precision = true / (false.astype(np.float64) + true + np.spacing(1))
-            for t in range(hits.shape[1]):
-                rows = np.flatnonzero(hits[:, t])
-                where = (t, slice(None), k, a, m)
-                curves.recall[t, k, a, m] = len(rows) / num_truths[a]
-                curves.precision[where], curves.scores[where] = _at_recalls(
-                    precision[rows, t],
-                    scores[place[rows]],
-                    np.arange(1, len(rows) + 1) / num_truths[a],
-                    recalls,
-                    scores[:1],
-                )
+            number = hits.sum(axis=0)  # [T]
+            curves.recall[:, k, a, m] = number / num_truths[a]
+            # The hit, from 0, that first reaches each recall
+            recall = np.arange(1, number.max(initial=0) + 1) / num_truths[a]
+            nth = np.searchsorted(recall, recalls, side="left")
+            where = (slice(None), slice(None), k, a, m)
+            curves.precision[where], curves.scores[where] = _at_hits(
+                precision, scores[place], hits, nth
+            )
+            # A recall of 0 is reached at the first detection of all, be it a hit or not.
+            if scores.size:
+                curves.scores[:, recalls <= 0, k, a, m] = scores[0]
 
 
-def _at_recalls(
-    precision: np.ndarray,
-    scores: np.ndarray,
-    recall: np.ndarray,
-    recalls: np.ndarray,
-    first_score: np.ndarray,
+def _at_hits(
+    precision: np.ndarray, scores: np.ndarray, hits: np.ndarray, nth: np.ndarray
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Precision and score, each float64 [R], where each recall is first reached; 0 beyond.
+    """The best precision from some hits on, and their scores, each float64 [T, R]; 0 beyond the last.
 
     Args:
-        precision, scores, recall: float64 [N] at the N hits of one threshold.
-        recalls: float64 [R], ascending.
-        first_score: float64 [1], of the first detection of all, empty if there is none: a recall
-            of 0 is reached there, be it a hit or not.
+        precision: float64 [N, T], of N matched detections, best score first.
+        scores: float64 [N].
+        hits: bool [N, T].
+        nth: int64 [R], which of the hits of each threshold, from 0.
     """
-    best = np.maximum.accumulate(precision[::-1])[::-1]
-    index = np.searchsorted(recall, recalls, side="left")
-    reached = index < len(recall)
-    values, at = np.zeros(len(recalls)), np.zeros(len(recalls))
-    values[reached], at[reached] = best[index[reached]], scores[index[reached]]
-    if first_score.size:
-        at[recalls <= 0] = first_score[0]
+    best = np.where(hits, precision, 0)
+    best = np.maximum.accumulate(best[::-1], axis=0)[::-1]
+    threshold, row = np.nonzero(hits.T)
+    edges = np.searchsorted(threshold, np.arange(hits.shape[1] + 1))
+    index = edges[:-1, None] + nth  # [T, R]
+    is_there = index < edges[1:, None]
+    t, _ = np.nonzero(is_there)
+    rows = row[index[is_there]]
+    values, at = np.zeros(index.shape), np.zeros(index.shape)
+    values[is_there], at[is_there] = best[rows, t], scores[rows]
     return values, at
