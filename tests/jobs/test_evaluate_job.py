@@ -13,7 +13,7 @@ from coco_reference import Case, read_truth, run_reference
 from deepmac.data.manifest import PREDICTIONS
 from deepmac.errors import DataError
 from deepmac.evaluation.engine import match_results
-from pipelines.evaluate import Options, execute
+from pipelines.evaluate import OUTPUTS, Options, execute
 from pipelines.preflight import ProblemsFound
 from pipelines.storage import open_output
 from pipelines.truth_store import open_truths, write_truths
@@ -89,13 +89,11 @@ def test_two_worker_processes_give_the_same(tmp_path, capsys):
 def test_a_rerun_writes_the_same_and_leaves_nothing_else(tmp_path, capsys):
     options = as_options(coco_cases.mixed(), tmp_path, arrays=None)
     execute(options, [])
-    before = (tmp_path / "out" / "metrics.json").read_bytes()
+    out = tmp_path / "out"
+    before = {name: (out / name).read_bytes() for name in OUTPUTS}
     execute(options, BEAM)
-    assert (tmp_path / "out" / "metrics.json").read_bytes() == before
-    assert sorted(p.name for p in (tmp_path / "out").iterdir()) == [
-        "metrics.json",
-        "run.json",
-    ]
+    assert before == {name: (out / name).read_bytes() for name in OUTPUTS}
+    assert {p.name for p in out.iterdir()} == {*OUTPUTS, "run.json"}
     runs = json.loads((tmp_path / "out" / "run.json").read_bytes())["runs"]
     assert [run["beam"] for run in runs] == [[], BEAM]
 

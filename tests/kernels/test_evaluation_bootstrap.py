@@ -55,7 +55,9 @@ def test_an_image_drawn_twice_counts_as_two_images(times, crowd):
     expected = run_ours(repeated(case, np.array(times))).stats if any(times) else {}
     for name, value in expected.items():
         drawn = found[name][0]
-        assert (-1 if np.isnan(drawn) else drawn) == pytest.approx(value, abs=1e-12)
+        assert (-1 if np.isnan(drawn) else drawn) == pytest.approx(
+            value, abs=2e-7
+        )  # float32
 
 
 @pytest.mark.parametrize("name", coco_cases.CASES)
@@ -75,7 +77,7 @@ def test_every_image_once_gives_the_figures(name):
             drawn = found[figure]
             assert drawn[0] == drawn[1] or np.isnan(drawn).all()
             shown = -1 if np.isnan(drawn[0]) else drawn[0]
-            assert shown == pytest.approx(value, abs=1e-12), figure
+            assert shown == pytest.approx(value, abs=2e-7), figure
 
 
 def test_draws_are_of_as_many_images_and_always_the_same():
@@ -86,12 +88,10 @@ def test_draws_are_of_as_many_images_and_always_the_same():
     assert (drawn != draw_images(50, 20, seed=4)).any()
 
 
-def test_the_interval_is_the_middle_of_the_draws():
+def test_the_interval_is_the_middle_of_the_draws_about_the_figure():
     draws = np.random.default_rng(0).permutation(np.arange(1001) / 1000)
-    assert interval(draws) == pytest.approx((0.025, 0.975))
-    assert interval(draws, 0.5) == pytest.approx((0.25, 0.75))
-    assert interval(np.array([np.nan, 1.0])) == (1.0, 1.0)
-    assert interval(np.full(3, np.nan)) is None
+    assert interval(0.5, draws - draws.mean()) == pytest.approx((0.025, 0.975))
+    assert interval(0.3, draws - draws.mean(), 0.5) == pytest.approx((0.05, 0.55))
 
 
 def test_the_iou_at_given_boxes_is_resampled():

@@ -108,7 +108,7 @@ def test_metrics_have_the_promised_shape():
         {"seen": [1], "unseen": [2]},
         [1, 4, 2, 3],
     )
-    assert list(document) == ["segm", "bbox", "counts", "warnings"]
+    assert list(document) == ["segm", "bbox", "bootstrap", "counts", "warnings"]
     masks = document["segm"]
     names = ["AP", "AP50", "AP75", "APs", "APm", "APl"]
     names += ["AR1", "AR10", "AR100", "ARs", "ARm", "ARl"]
@@ -117,15 +117,18 @@ def test_metrics_have_the_promised_shape():
     assert masks["groups"]["seen"].keys() == {
         *names,
         "mean_iou_at_gt_boxes",
+        "mean_iou_at_gt_boxes_by_size",
+        "ap_at_gt_boxes",
+        "intervals",
         "categories",
     }
     assert masks["groups"]["unseen"]["mean_iou_at_gt_boxes"] == 0.25
     assert masks["mean_iou_at_gt_boxes"] == 0.25
     assert document["bbox"]["mean_iou_at_gt_boxes"] is None
     first, second = masks["per_category"]
-    assert (first["id"], first["name"], first["group"]) == (1, "category 1", "seen")
+    assert (first["id"], first["name"], first["groups"]) == (1, "category 1", ["seen"])
     assert first["annotations"] == 2  # the crowd does not count
-    assert second["group"] == "unseen"
+    assert second["groups"] == ["unseen"]
     assert second["AP"] == masks["groups"]["unseen"]["AP"]
     assert document["counts"] == {
         "images": 2,
