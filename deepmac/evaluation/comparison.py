@@ -162,9 +162,10 @@ def image_scores(evaluation: Evaluation, *, at_given_boxes: bool) -> np.ndarray:
         # The first range: COCO's `all`.
         counts = unpack_bits(partial.truth_roles, num_ranges + 1)[:, 0]
         number = np.bincount(partial.truth_image[counts], minlength=num_images)
-        hits = unpack_bits(partial.hits, num_ranges, num_thresholds)[:, 0].mean(axis=1)
+        hits = unpack_bits(partial.hits, num_ranges, num_thresholds)[:, 0].sum(axis=1)
         image = partial.image[partial.matched]
-        total = np.bincount(image, hits, minlength=num_images)
+        # Whole numbers, whose sum does not depend on the order.
+        total = np.bincount(image, hits, minlength=num_images) / num_thresholds
     nothing = np.full(num_images, np.nan)
     return np.divide(total, number, out=nothing, where=number > 0)
 
@@ -221,11 +222,12 @@ def _check_ids(first: Scope, second: Scope, what: str) -> None:
     a, b = getattr(first, name), getattr(second, name)
     if a == b:
         return
+    in_a, in_b = set(a), set(b)
     only = [
         f"only {whose} has {one_of(map(repr, some), limit=4)}"
         for whose, some in (
-            ("A", [i for i in a if i not in set(b)]),
-            ("B", [i for i in b if i not in set(a)]),
+            ("A", [i for i in a if i not in in_b]),
+            ("B", [i for i in b if i not in in_a]),
         )
         if some
     ]

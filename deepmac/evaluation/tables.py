@@ -123,11 +123,9 @@ def tables_of(document: Mapping[str, Any], kind: str) -> list[Table]:
     return found
 
 
-def for_terminal(table: Table) -> TerminalTable:
-    """A table for a `rich` console."""
-    shown = TerminalTable(
-        box=box.SIMPLE_HEAD, pad_edge=False, title=table.title, title_justify="left"
-    )
+def for_terminal(table: Table) -> Group:
+    """A table for a `rich` console, under its title."""
+    shown = TerminalTable(box=box.SIMPLE_HEAD, pad_edge=False)
     for i, name in enumerate(table.columns):
         if table.notes and i == len(table.columns) - 1:
             shown.add_column(Text(name), style="dim")
@@ -137,7 +135,8 @@ def for_terminal(table: Table) -> TerminalTable:
             shown.add_column(Text(name), justify="right", no_wrap=True)
     for row in table.rows:
         shown.add_row(*map(Text, map(one_line, row)))
-    return shown
+    title = [Text(table.title, style="bold")] if table.title else []
+    return Group(*title, shown)
 
 
 def as_markdown(table: Table) -> str:
@@ -148,7 +147,7 @@ def as_markdown(table: Table) -> str:
         for i in range(len(table.columns))
     ]
     lines = [table.columns, rules, *table.rows]
-    cells = [[escaped(cell) for cell in line] for line in lines]
+    cells = [[escaped(cell.strip()) for cell in line] for line in lines]
     text = "\n".join(f"| {' | '.join(line)} |" for line in cells)
     return f"### {table.title}\n\n{text}" if table.title else text
 
