@@ -6,6 +6,7 @@ from typing import Any
 
 from deepmac.errors import one_of
 from deepmac.evaluation.bootstrap import (
+    FEWEST_IMAGES,
     INTERVAL,
     Resampled,
     draw_images,
@@ -60,12 +61,15 @@ def metrics(
         ] = None
     groups = {name: ids for name, ids in groups.items() if ids}
     scope = next(iter(evaluations.values())).scope
+    num_images = len(scope.image_ids)
     basic = {
-        "images": len(scope.image_ids),
+        "images": num_images,
         "categories": len(scope.category_ids),
         **{name: counts.pop(name, 0) for name in _COUNTED},
     }
-    weights = draw_images(len(scope.image_ids), num_draws, seed)
+    weights = draw_images(
+        num_images, num_draws if num_images >= FEWEST_IMAGES else 0, seed
+    )
     return {
         **{
             kind: figures_of(e, groups, resample(e, weights))

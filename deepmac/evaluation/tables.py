@@ -92,11 +92,9 @@ def groups_csv(document: Mapping[str, Any], kinds: Sequence[str]) -> bytes:
     """A row for each kind and group, `all` first: figures, each with the ends of its interval."""
     rows = []
     for kind in kinds:
-        for name, group in _columns(document[kind]).items():
+        for name, group in _columns(document, kind).items():
             row: dict[str, Any] = {"kind": kind, "group": name}
-            row["categories"] = group.get(
-                "categories", document["counts"]["categories"]
-            )
+            row["categories"] = group["categories"]
             for figure, value in _plain(group).items():
                 row[figure] = value
                 if figure in group["intervals"]:
@@ -109,8 +107,7 @@ def groups_csv(document: Mapping[str, Any], kinds: Sequence[str]) -> bytes:
 
 def tables_of(document: Mapping[str, Any], kind: str) -> list[Table]:
     """The headline, the groups that have no room there, and the categories."""
-    figures = document[kind]
-    columns = _columns(figures)
+    columns = _columns(document, kind)
     beside = list(columns)
     if len(columns) - 1 > _MOST_COLUMNS:
         beside = [name for name in columns if name in ("all", "seen", "unseen")]
@@ -118,8 +115,8 @@ def tables_of(document: Mapping[str, Any], kind: str) -> list[Table]:
     found = [_headline({name: columns[name] for name in beside})]
     if rest:
         found.append(_groups({"all": columns["all"], **rest}))
-    if figures["per_category"]:
-        found.append(_categories(figures["per_category"]))
+    if document[kind]["per_category"]:
+        found.append(_categories(document[kind]["per_category"]))
     return found
 
 
@@ -208,9 +205,11 @@ def _notes(document: Mapping[str, Any], kind: str) -> list[str]:
     return notes
 
 
-def _columns(figures: Mapping[str, Any]) -> dict[str, Mapping[str, Any]]:
+def _columns(document: Mapping[str, Any], kind: str) -> dict[str, Mapping[str, Any]]:
     """Name of a group -> its figures, `all` the first."""
-    return {"all": {**figures, **figures["stats"]}, **figures["groups"]}
+    figures = document[kind]
+    number = {"categories": document["counts"]["categories"]}
+    return {"all": {**figures, **figures["stats"], **number}, **figures["groups"]}
 
 
 def _names(figures: Mapping[str, Any]) -> list[str]:
@@ -254,7 +253,7 @@ def _groups(columns: Mapping[str, Mapping[str, Any]]) -> Table:
     rows = [
         [
             name,
-            str(group.get("categories", "")),
+            str(group["categories"]),
             *(
                 with_interval(
                     group[n],

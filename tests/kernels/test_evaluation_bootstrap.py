@@ -3,7 +3,7 @@
 import coco_cases
 import numpy as np
 import pytest
-from coco_reference import Case, run_ours
+from coco_reference import Case, run_ours, run_reference
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from repeated_images import repeated
