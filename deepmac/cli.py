@@ -36,6 +36,9 @@ COMMANDS = {
     "evaluate": _Lazy(
         "pipelines.evaluate", "Predictions and ground truth -> exact COCO AP."
     ),
+    "compare": _Lazy(
+        "pipelines.compare", "Two evaluations -> which is better, and how sure that is."
+    ),
     "data": _Lazy("deepmac.commands.data", "Show, count and verify records."),
     "config": _Lazy(
         "deepmac.commands.config", "List, show and validate configurations."
@@ -54,7 +57,7 @@ COMMANDS = {
     ),
 }
 
-LATER = ("compare", "benchmark", "serve")
+LATER = ("benchmark", "serve")
 """Names kept for commands that are still to come."""
 
 

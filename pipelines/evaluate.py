@@ -20,10 +20,12 @@ from deepmac.commands import from_options, option, run
 from deepmac.errors import OptionError
 from deepmac.evaluation.engine import Results, conclude, evaluate
 from deepmac.evaluation.parameters import IOU_TYPES, SWITCHES
-from deepmac.evaluation.report import metrics, tables
+from deepmac.evaluation.report import metrics
 from deepmac.evaluation.results_file import ResultsFile, Scattered
+from deepmac.evaluation.saved import to_bytes
 from deepmac.evaluation.state import Partial
 from deepmac.evaluation.summary import Evaluation
+from deepmac.evaluation.tables import groups_csv, markdown, per_category_csv, tables
 from deepmac.terminal import announce
 from pipelines.evaluation_inputs import Task, array_files, prepare
 from pipelines.evaluation_units import SpilledUnits, UnitReader, spill
@@ -32,14 +34,17 @@ from pipelines.truth_store import write_truths
 from pipelines.unit_files import JOB, note_run
 
 METRICS = "metrics.json"
+STATES = {kind: f"evaluation-{kind}.npz" for kind in IOU_TYPES}
+OUTPUTS = (METRICS, "metrics.md", "groups.csv", "per_category.csv", *STATES.values())
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Options:
     """Evaluates masks or boxes, exactly as pycocotools does, on one machine or on many.
 
-    Writes metrics.json and prints the figures of all categories, of the seen and the unseen ones,
-    and of each. With flags of Apache Beam the matching is shared out to Beam's workers.
+    Prints the figures of all categories, of groups of them, and of each, and writes them as
+    metrics.json, metrics.md, groups.csv and per_category.csv; `deepmac compare` reads what else it
+    writes. With flags of Apache Beam the matching is shared out to Beam's workers.
     """
 
     ground_truth: str = option(
@@ -65,6 +70,13 @@ class Options:
         "Categories to report apart from the rest: voc, non_voc, names with commas, or @FILE. By "
         "default those that keep their masks in the records.",
         default=None,
+    )
+    group: tuple[str, ...] = option(
+        "More categories to report apart: voc, non_voc, supercategories, NAME=CATEGORIES (as for "
+        "--seen), or @FILE.json with a list of categories for each name. Give it as often as you "
+        "like; groups may overlap.",
+        default=(),
+        metavar="GROUP",
     )
     categories: str | None = option("Evaluate these only: as for --seen.", default=None)
     image_ids: str | None = option(
@@ -112,6 +124,11 @@ class Options:
         default="reference",
         choices=SWITCHES["ignore_field"],
     )
+    draws: int = option(
+        "Draws of the images, for the intervals of the figures; 0 for none.",
+        default=1000,
+    )
+    seed: int = option("Of the draws.", default=0)
     arrays: str | None = option(
         "Also write precision, recall and scores in pycocotools' layout; with several --iou_type "
         "to FILE-segm.npz and FILE-bbox.npz.",
@@ -133,15 +150,22 @@ def execute(options: Options, beam_args: list[str]) -> int:
             raise OptionError(
                 f"--out {options.out} holds what `build` or `label` made; name another"
             )
-        # Of an earlier run, which a failure would leave standing.
-        output.remove(METRICS)
+        for name in OUTPUTS:  # of an earlier run, which a failure would leave standing
+            output.remove(name)
         with announce("evaluating"):
             evaluations = _evaluate(tasks, output, options, beam_args)
         ids = tasks[0].ground_truth.annotation_ids
-        document = metrics(evaluations, tasks[0].groups, ids)
+        groups = tasks[0].groups
+        with announce("drawing images"):
+            document = metrics(
+                evaluations, groups, ids, num_draws=options.draws, seed=options.seed
+            )
         if options.arrays:
             _write_arrays(options.arrays, evaluations)
-        output.write(METRICS, _dump(document))
+        for kind, evaluation in evaluations.items():
+            output.write(STATES[kind], to_bytes(evaluation, groups))
+        for name, data in _files(document, list(evaluations)).items():
+            output.write(name, data)
         facts = {"options": dataclasses.asdict(options), "beam": list(beam_args)}
         note_run(output, "evaluate", started, facts)
     _print(document, list(evaluations), options.out)
@@ -260,6 +284,16 @@ def _conclude(task: Task, state: bytes | None, num_units: int) -> Evaluation:
     return conclude(
         task.ground_truth, partials, task.parameters, task.counts, num_units
     )
+
+
+def _files(document: Mapping[str, Any], kinds: Sequence[str]) -> dict[str, bytes]:
+    """Contents of the files with the figures, by name."""
+    return {
+        "metrics.md": markdown(document, kinds).encode(),
+        "groups.csv": groups_csv(document, kinds),
+        "per_category.csv": per_category_csv(document, kinds),
+        METRICS: _dump(document),
+    }
 
 
 def _dump(document: Mapping[str, Any]) -> bytes:

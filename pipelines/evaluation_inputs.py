@@ -8,7 +8,7 @@ from collections.abc import Collection, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from deepmac.categories import Category, parse_groups
+from deepmac.categories import Category
 from deepmac.data.foreign import open_with_categories
 from deepmac.data.json_file import read_json
 from deepmac.data.predictions import open_predictions
@@ -16,6 +16,7 @@ from deepmac.data.truth_records import as_coco
 from deepmac.errors import OptionError
 from deepmac.evaluation.detections import Form, form_of, read_detections
 from deepmac.evaluation.ground_truth import GroundTruth, read_ground_truth, read_scope
+from deepmac.evaluation.groups import ids_named, named_groups
 from deepmac.evaluation.parameters import (
     COCO_AREAS,
     COCO_IOU_THRESHOLDS,
@@ -67,7 +68,7 @@ def prepare(options: "Options", beam_args: Sequence[str]) -> list[Task]:
     for iou_type in dict.fromkeys(options.iou_type):
         with problems.noting():
             kinds.append(parameters_of(options, iou_type))
-    for check in (_check_arrays, _check_unit_images):
+    for check in (_check_arrays, _check_unit_images, _check_draws):
         with problems.noting():
             check(options)
     with problems.noting():
@@ -145,32 +146,44 @@ def _open_truth(options: "Options") -> _Truth:
 
 
 def _groups(
-    options: "Options", known: Scope, scope: Scope, supervised: frozenset[int] | None
+    options: "Options", known: Scope, scope: Scope, truth: _Truth
 ) -> dict[str, list[Any]]:
-    """Ids of the categories of each group; a group without any is left out."""
-    if options.seen is not None:
-        if not options.use_categories:
-            raise OptionError(
-                "--seen needs categories, --no_use_categories takes them away"
-            )
-        seen = _category_ids(options.seen, known, "--seen")
-    elif supervised is not None and options.use_categories:
-        seen = supervised
-    else:
-        return {}
-    groups = {
-        "seen": [c for c in scope.category_ids if c in seen],
-        "unseen": [c for c in scope.category_ids if c not in seen],
+    """Ids of the categories of each group; only one that is asked for by name may have none."""
+    categories = _categories(known)
+    if (options.seen or options.group) and not options.use_categories:
+        flag = "--seen" if options.seen else "--group"
+        raise OptionError(
+            f"{flag} needs categories, --no_use_categories takes them away"
+        )
+    split: dict[str, list[Any]] = {}
+    if options.use_categories and (options.seen or truth.supervised_ids is not None):
+        seen = truth.supervised_ids
+        if options.seen is not None:
+            seen = ids_named(options.seen, categories, "--seen")
+        assert seen is not None
+        split = {
+            "seen": [c for c in scope.category_ids if c in seen],
+            "unseen": [c for c in scope.category_ids if c not in seen],
+        }
+    named = named_groups(
+        options.group, categories, _supercategories(truth, scope), taken=split
+    )
+    return {name: ids for name, ids in split.items() if ids} | {
+        name: [c for c in scope.category_ids if c in ids] for name, ids in named.items()
     }
-    return {name: ids for name, ids in groups.items() if ids}
 
 
-def _category_ids(text: str, known: Scope, flag: str) -> frozenset[Any]:
-    categories = [Category(i, known.category_names[i]) for i in known.category_ids]
-    try:
-        return parse_groups(text, categories)
-    except OptionError as e:
-        raise OptionError(f"{flag}: {e}") from None
+def _categories(known: Scope) -> list[Category]:
+    return [Category(i, known.category_names[i]) for i in known.category_ids]
+
+
+def _supercategories(truth: _Truth, scope: Scope) -> dict[Any, str]:
+    """Category id -> super-category, of the categories evaluated that have one."""
+    return {
+        c["id"]: c["supercategory"]
+        for c in truth.dataset["categories"]
+        if c["id"] in scope.category_index and isinstance(c.get("supercategory"), str)
+    }
 
 
 def _image_ids(text: str, known: Scope) -> list[Any]:
@@ -262,7 +275,7 @@ def _task(
     with problems.noting():
         scope = _restricted(options, known)
     with problems.noting():
-        groups = _groups(options, known, scope, truth.supervised_ids)
+        groups = _groups(options, known, scope, truth)
     with problems.noting():
         read = read_ground_truth(truth.dataset, parameters, truth.where, scope)
     if predictions is None:
@@ -293,7 +306,7 @@ def _restricted(options: "Options", known: Scope) -> Scope:
     if options.image_ids is not None:
         image_ids = _image_ids(options.image_ids, known)
     if options.categories is not None:
-        category_ids = _category_ids(options.categories, known, "--categories")
+        category_ids = ids_named(options.categories, _categories(known), "--categories")
     return known.restricted(image_ids, category_ids)
 
 
@@ -353,6 +366,14 @@ def array_files(path: str, kinds: Iterable[str]) -> dict[str, Path]:
 def _check_unit_images(options: "Options") -> None:
     if options.unit_images < 1:
         raise OptionError(f"--unit_images must be positive, got {options.unit_images}")
+
+
+def _check_draws(options: "Options") -> None:
+    for name in ("draws", "seed"):
+        if getattr(options, name) < 0:
+            raise OptionError(
+                f"--{name} must not be negative, got {getattr(options, name)}"
+            )
 
 
 def _check_beam(beam_args: Sequence[str], job_options: type) -> None:

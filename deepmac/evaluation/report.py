@@ -1,53 +1,50 @@
-"""Numbers -> what people read: metrics as JSON, tables, and sentences about what was unusual."""
+"""Numbers -> the document that everybody reads, and sentences about what was unusual."""
 
 import collections
 from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 
-from rich import box
-from rich.console import Group
-from rich.table import Table
-from rich.text import Text
-
 from deepmac.errors import one_of
-from deepmac.evaluation.summary import Evaluation
+from deepmac.evaluation.bootstrap import (
+    FEWEST_IMAGES,
+    INTERVAL,
+    Resampled,
+    draw_images,
+    intervals,
+    resample,
+)
+from deepmac.evaluation.summary import GIVEN_IOU, Evaluation
 
 Groups = Mapping[str, Collection[Any]]
 """Name of a group -> category ids, such as `seen` and `unseen`."""
 
-_MEANINGS = {
-    "AP": "precision, mean over IoU thresholds and categories",
-    "AP50": "precision at IoU 0.50",
-    "AP75": "precision at IoU 0.75",
-    "APs": "precision, small objects",
-    "APm": "precision, medium objects",
-    "APl": "precision, large objects",
-    "ARs": "recall, small objects",
-    "ARm": "recall, medium objects",
-    "ARl": "recall, large objects",
-    "mean_iou_at_gt_boxes": "mask IoU, given the true boxes",
-}
+GIVEN_IOU_BY_SIZE = "mean_iou_at_gt_boxes_by_size"
+GIVEN_AP = "ap_at_gt_boxes"
+ORACLE = (GIVEN_IOU, GIVEN_IOU_BY_SIZE, GIVEN_AP)
+"""What says how good the masks are when the boxes are given."""
+
 _COUNTED = ("annotations", "annotations_crowd", "predictions")
-_PER_CATEGORY = ("AP", "AP50", "AP75", "APs", "APm", "APl")
 
 
 def metrics(
     evaluations: Mapping[str, Evaluation],
     groups: Groups,
     annotation_ids: Sequence[Any],
+    *,
+    num_draws: int = 0,
+    seed: int = 0,
 ) -> dict[str, Any]:
     """Everything that an evaluation found, as JSON values.
 
     Args:
         evaluations: of the same images and categories, by what was compared.
-        groups: of categories, to average over each.
+        groups: of categories, to average over each; those without any are left out, with a warning.
         annotation_ids: of the annotations evaluated, in their order.
+        num_draws: of images, for the intervals; 0 for none.
+        seed: of the draws.
 
     Returns:
-        For each kind `stats` (12 numbers, -1 where there is nothing to say; with
-        `mean_iou_at_gt_boxes` beside it), `groups` with the same of each, `per_category`; then
-        `counts` and `warnings`. `mean_iou_at_gt_boxes` is None where no prediction was made for
-        given boxes; see `Evaluation.mean_iou_at_given_boxes`.
+        For each kind what `figures_of` gives; then `bootstrap`, `counts` and `warnings`.
     """
     counts, warnings = collections.Counter(), {}
     for evaluation in evaluations.values():
@@ -58,16 +55,61 @@ def metrics(
             warnings[warning] = None
     for name in ("results", "units"):  # of files, which are no matter of the figures
         counts.pop(name, None)
+    if empty := [name for name, ids in groups.items() if not ids]:
+        warnings[
+            f"groups left out, of which no category is evaluated: {one_of(empty)}"
+        ] = None
+    groups = {name: ids for name, ids in groups.items() if ids}
     scope = next(iter(evaluations.values())).scope
+    num_images = len(scope.image_ids)
     basic = {
-        "images": len(scope.image_ids),
+        "images": num_images,
         "categories": len(scope.category_ids),
         **{name: counts.pop(name, 0) for name in _COUNTED},
     }
+    weights = draw_images(
+        num_images, num_draws if num_images >= FEWEST_IMAGES else 0, seed
+    )
     return {
-        **{kind: _metrics_of(e, groups) for kind, e in evaluations.items()},
+        **{
+            kind: figures_of(e, groups, resample(e, weights))
+            for kind, e in evaluations.items()
+        },
+        "bootstrap": {"draws": num_draws, "seed": seed, "interval": INTERVAL},
         "counts": basic | dict(sorted(counts.items())),
         "warnings": list(warnings),
+    }
+
+
+def figures_of(
+    evaluation: Evaluation, groups: Groups, resampled: Resampled
+) -> dict[str, Any]:
+    """The figures of one kind, as JSON values.
+
+    Args:
+        evaluation: of it.
+        groups: of categories, to average over each.
+        resampled: the same for draws of the images, of which intervals are made; none without draws.
+
+    Returns:
+        `stats`: the COCO numbers, -1 where there is nothing to say; beside it `ORACLE`, which are
+        None where no prediction was made for given boxes, and `intervals`, of every number that
+        can have one; then `groups`, each with all of that, and `per_category`.
+    """
+    return {
+        "stats": evaluation.stats,
+        **_oracle(evaluation, None),
+        "intervals": _intervals(evaluation, None, resampled),
+        "groups": {
+            name: {
+                **evaluation.stats_of(ids),
+                **_oracle(evaluation, ids),
+                "intervals": _intervals(evaluation, ids, resampled),
+                "categories": len(ids),
+            }
+            for name, ids in groups.items()
+        },
+        "per_category": _per_category(evaluation, groups),
     }
 
 
@@ -161,38 +203,21 @@ _SENTENCES = {
 }
 
 
-def tables(document: Mapping[str, Any], kind: str) -> Group:
-    """The figures of one kind for the terminal: headline of all and of each group, categories."""
-    figures = document[kind]
-    return Group(
-        Text(_title(document["counts"], kind), style="bold"),
-        _headline(figures),
-        *([_categories(figures["per_category"])] if figures["per_category"] else []),
-    )
-
-
-def _title(counts: Mapping[str, int], kind: str) -> str:
-    return (
-        f"{'masks' if kind == 'segm' else 'boxes'}: {counts['images']} images, "
-        f"{counts['annotations']} annotations, {counts['predictions']} predictions"
-    )
-
-
-def _metrics_of(evaluation: Evaluation, groups: Groups) -> dict[str, Any]:
-    given = "mean_iou_at_gt_boxes"
+def _oracle(
+    evaluation: Evaluation, category_ids: Collection[Any] | None
+) -> dict[str, Any]:
     return {
-        "stats": evaluation.stats,
-        given: evaluation.mean_iou_at_given_boxes(),
-        "groups": {
-            name: {
-                **evaluation.stats_of(ids),
-                given: evaluation.mean_iou_at_given_boxes(ids),
-                "categories": len(ids),
-            }
-            for name, ids in groups.items()
-        },
-        "per_category": _per_category(evaluation, groups),
+        GIVEN_IOU: evaluation.mean_iou_at_given_boxes(category_ids),
+        GIVEN_IOU_BY_SIZE: evaluation.mean_iou_by_size(category_ids),
+        GIVEN_AP: evaluation.ap_at_given_boxes(category_ids),
     }
+
+
+def _intervals(
+    evaluation: Evaluation, category_ids: Collection[Any] | None, resampled: Resampled
+) -> dict[str, tuple[float, float]]:
+    figures = evaluation.figures(category_ids)
+    return intervals(figures, resampled.deviations(category_ids))
 
 
 def _per_category(evaluation: Evaluation, groups: Groups) -> list[dict[str, Any]]:
@@ -203,61 +228,11 @@ def _per_category(evaluation: Evaluation, groups: Groups) -> list[dict[str, Any]
         {
             "id": category_id,
             "name": scope.category_names[category_id],
-            "group": next((g for g, ids in groups.items() if category_id in ids), None),
+            "groups": [g for g, ids in groups.items() if category_id in ids],
             "annotations": int(evaluation.num_truths[position].max()),
             **evaluation.stats_of([category_id]),
-            "mean_iou_at_gt_boxes": evaluation.mean_iou_at_given_boxes([category_id]),
+            GIVEN_IOU: evaluation.mean_iou_at_given_boxes([category_id]),
+            GIVEN_IOU_BY_SIZE: evaluation.mean_iou_by_size([category_id]),
         }
         for position, category_id in enumerate(scope.category_ids)
     ]
-
-
-def _headline(figures: Mapping[str, Any]) -> Table:
-    given = "mean_iou_at_gt_boxes"
-    columns = {"all": {**figures["stats"], given: figures[given]}, **figures["groups"]}
-    table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
-    table.add_column("")
-    for name in columns:
-        table.add_column(name, justify="right")
-    table.add_column("", style="dim")
-    for key in columns["all"]:
-        values = [column[key] for column in columns.values()]
-        if values[0] is not None:
-            label = "IoU at boxes" if key == given else key
-            table.add_row(label, *map(_shown, values), _meaning(key))
-    return table
-
-
-def _meaning(key: str) -> str:
-    if key in _MEANINGS:
-        return _MEANINGS[key]
-    kind, rest = ("precision" if key[1] == "P" else "recall"), key[2:]
-    if rest.startswith("_"):
-        return f"{kind}, objects of range '{rest[1:]}'"
-    return (
-        f"{kind} with at most {rest.removeprefix('@')} detections an image and category"
-    )
-
-
-def _categories(rows: Sequence[Mapping[str, Any]]) -> Table:
-    given = "mean_iou_at_gt_boxes"
-    keys = [
-        key for key in (*_PER_CATEGORY, given) if any(r[key] is not None for r in rows)
-    ]
-    has_groups = any(row["group"] for row in rows)
-    table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
-    table.add_column("category", overflow="fold")
-    if has_groups:
-        table.add_column("group")
-    table.add_column("objects", justify="right")
-    for key in keys:
-        table.add_column("IoU" if key == given else key, justify="right", no_wrap=True)
-    for row in rows:
-        group = [row["group"] or "-"] if has_groups else []
-        values = [_shown(row[key]) for key in keys]
-        table.add_row(Text(row["name"]), *group, str(row["annotations"]), *values)
-    return table
-
-
-def _shown(value: float | None) -> str:
-    return "-" if value is None or value < 0 else f"{value:.3f}"

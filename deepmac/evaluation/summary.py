@@ -12,6 +12,9 @@ from deepmac.evaluation.accumulate import Curves, count_by_category
 from deepmac.evaluation.parameters import COCO_AREAS, Parameters, Scope
 from deepmac.evaluation.state import Partial, unpack_bits
 
+GIVEN_IOU = "mean_iou_at_gt_boxes"
+"""Name of `Evaluation.mean_iou_at_given_boxes` among the figures."""
+
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class Evaluation:
@@ -35,7 +38,15 @@ class Evaluation:
 
     def stats_of(self, category_ids: Iterable[Any]) -> dict[str, float]:
         """The same over some categories."""
-        return coco_stats(self.curves, self.parameters, self._columns(category_ids))
+        return coco_stats(self.curves, self.parameters, self.columns(category_ids))
+
+    def figures(
+        self, category_ids: Iterable[Any] | None = None
+    ) -> dict[str, float | None]:
+        """The COCO numbers and the mean IoU at given boxes; None where there is nothing to say."""
+        stats = self.stats if category_ids is None else self.stats_of(category_ids)
+        known = {name: None if value < 0 else value for name, value in stats.items()}
+        return known | {GIVEN_IOU: self.mean_iou_at_given_boxes(category_ids)}
 
     def mean_iou_at_given_boxes(
         self, category_ids: Iterable[Any] | None = None
@@ -46,13 +57,46 @@ class Evaluation:
         as 0. None where there is no such annotation, where boxes are evaluated, or where no
         prediction of the whole evaluation carries an id.
         """
-        if not self.partial.counts["predictions_for_given_boxes"]:
+        if not self.has_given_boxes:
             return None
-        _, category, iou = self.given_box_ious()
-        if category_ids is not None:
-            iou = iou[np.isin(category, self._columns(category_ids))]
-        # The exactly rounded sum does not depend on the order of the images.
-        return math.fsum(np.nan_to_num(iou)) / len(iou) if len(iou) else None
+        given = self._given
+        return _exact_mean(given.iou[self._is_of(given.category, category_ids)])
+
+    def mean_iou_by_size(
+        self, category_ids: Iterable[Any] | None = None
+    ) -> dict[str, float | None] | None:
+        """The same for each area range but `all`, by label: of the annotations whose area is in it.
+
+        Both ends of a range belong to it. An annotation that is ignored is in none.
+        """
+        if not self.has_given_boxes:
+            return None
+        given = self._given
+        is_meant = self._is_of(given.category, category_ids)
+        return {
+            r.label: _exact_mean(given.iou[is_meant & given.is_in_range[:, a]])
+            for a, r in enumerate(self.parameters.area_ranges)
+            if r.label != "all"
+        }
+
+    def ap_at_given_boxes(
+        self, category_ids: Iterable[Any] | None = None
+    ) -> float | None:
+        """AP where every prediction was made for the box of an annotation, else None."""
+        counts = self.partial.counts
+        is_given = (
+            self.has_given_boxes
+            and counts["predictions_for_given_boxes"] == counts["predictions"]
+            and not counts["predictions_with_unknown_annotation_id"]
+        )
+        if not is_given:
+            return None
+        return self.figures(category_ids)[main_figure(self.parameters)]
+
+    @property
+    def has_given_boxes(self) -> bool:
+        """Whether any prediction was made for a given box, and masks are evaluated."""
+        return self.partial.counts["predictions_for_given_boxes"] > 0
 
     def given_box_ious(self) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         """Every annotation with a mask that is no crowd, in the order of the ground truth.
@@ -61,38 +105,90 @@ class Evaluation:
             int64 [N], positions of its image and of its category; float64 [N], IoU, NaN without
             a prediction.
         """
-        return self._given()[1:]
+        return self._given.image, self._given.category, self._given.iou
 
     def annotations_without_prediction(self) -> np.ndarray:
         """Numbers (`GroundTruth.ordinal`) of the annotations that no prediction was made for.
 
         None of them where no prediction of the whole evaluation was made for a given box.
         """
-        ordinal, *_, iou = self._given()
-        if not self.partial.counts["predictions_for_given_boxes"]:
-            return ordinal[:0]
-        return ordinal[np.isnan(iou)]
+        if not self.has_given_boxes:
+            return self._given.ordinal[:0]
+        return self._given.ordinal[np.isnan(self._given.iou)]
 
-    def _given(self) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
-        partial = self.partial
-        num_ranges = len(self.parameters.area_ranges)
-        is_compared = unpack_bits(partial.truth_roles, num_ranges + 1)[:, -1]
-        rows = np.flatnonzero(is_compared)
-        rows = rows[np.argsort(partial.truth_ordinal[rows])]
-        ordinal = partial.truth_ordinal[rows].astype(np.int64)
+    @functools.cached_property
+    def _given(self) -> "_Given":
+        image, category, roles = self._truths
+        rows = np.flatnonzero(roles[:, -1])
+        rows = rows[np.argsort(self.partial.truth_ordinal[rows])]
+        ordinal = self.partial.truth_ordinal[rows].astype(np.int64)
         iou = np.full(len(ordinal), np.nan)
-        iou[np.searchsorted(ordinal, partial.given_ordinal)] = partial.given_iou
-        image, category = partial.truth_image[rows], partial.truth_category[rows]
-        return ordinal, image.astype(np.int64), category.astype(np.int64), iou
+        iou[np.searchsorted(ordinal, self.partial.given_ordinal)] = (
+            self.partial.given_iou
+        )
+        return _Given(
+            ordinal=ordinal,
+            image=image[rows].astype(np.int64),
+            category=category[rows].astype(np.int64),
+            is_in_range=roles[rows, :-1],
+            iou=iou,
+        )
+
+    def _is_of(
+        self, category: np.ndarray, category_ids: Iterable[Any] | None
+    ) -> np.ndarray:
+        """bool [N], whether a position of a category is one of some ids; None: all."""
+        if category_ids is None:
+            return np.ones(len(category), bool)
+        return np.isin(category, self.columns(category_ids))
 
     @functools.cached_property
     def num_truths(self) -> np.ndarray:
         """int64 [K, A], annotations that count in each category and range."""
         return count_by_category(self.partial, self.parameters, self.scope)
 
-    def _columns(self, category_ids: Iterable[Any]) -> np.ndarray:
+    def num_images_with(
+        self, category_ids: Iterable[Any] | None = None, area: str | None = None
+    ) -> int:
+        """Images with objects of some categories (None: all) that count.
+
+        Args:
+            category_ids: of them.
+            area: label of the range in which they count; None: those compared with predictions
+                for given boxes.
+        """
+        labels = [r.label for r in self.parameters.area_ranges]
+        column = -1 if area is None else labels.index(area)
+        image, category, roles = self._truths
+        is_meant = roles[:, column] & self._is_of(category, category_ids)
+        return len(np.unique(image[is_meant]))
+
+    @functools.cached_property
+    def _truths(self) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """Of G annotations: int [G] image and category, bool [G, A + 1] roles."""
+        partial, num_ranges = self.partial, len(self.parameters.area_ranges)
+        roles = unpack_bits(partial.truth_roles, num_ranges + 1)
+        return partial.truth_image, partial.truth_category, roles
+
+    def columns(self, category_ids: Iterable[Any]) -> np.ndarray:
+        """int64 [..], ascending positions of some categories."""
         index = self.scope.category_index
         return np.array(sorted(index[c] for c in category_ids), np.int64)
+
+
+class _Given(NamedTuple):
+    """The N annotations that predictions for given boxes are compared with."""
+
+    ordinal: np.ndarray  # int64 [N]
+    image: np.ndarray  # int64 [N]
+    category: np.ndarray  # int64 [N]
+    is_in_range: np.ndarray  # bool [N, A]
+    iou: np.ndarray  # float64 [N], NaN without a prediction
+
+
+def _exact_mean(iou: np.ndarray) -> float | None:
+    """Mean with NaN as 0. The exactly rounded sum does not depend on the order of the images."""
+    return math.fsum(np.nan_to_num(iou)) / len(iou) if len(iou) else None
 
 
 def coco_stats(
@@ -168,6 +264,11 @@ def coco_figures(parameters: Parameters) -> list[Figure]:
             Figure(f"AR_{label}", False, limit, label),
         ]
     return figures
+
+
+def main_figure(parameters: Parameters) -> str:
+    """Name of the one number that stands for all: AP, or where that is -1, that at the largest limit."""
+    return "AP" if 100 in parameters.max_dets else f"AP@{parameters.max_dets[-1]}"
 
 
 def _own_labels(parameters: Parameters) -> Sequence[str]:

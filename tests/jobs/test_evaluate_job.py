@@ -1,6 +1,7 @@
 """The evaluate job from files to files, in one process and on Beam."""
 
 import copy
+import dataclasses
 import gzip
 import json
 from pathlib import Path
@@ -13,7 +14,7 @@ from coco_reference import Case, read_truth, run_reference
 from deepmac.data.manifest import PREDICTIONS
 from deepmac.errors import DataError
 from deepmac.evaluation.engine import match_results
-from pipelines.evaluate import Options, execute
+from pipelines.evaluate import OUTPUTS, Options, execute
 from pipelines.preflight import ProblemsFound
 from pipelines.storage import open_output
 from pipelines.truth_store import open_truths, write_truths
@@ -89,13 +90,11 @@ def test_two_worker_processes_give_the_same(tmp_path, capsys):
 def test_a_rerun_writes_the_same_and_leaves_nothing_else(tmp_path, capsys):
     options = as_options(coco_cases.mixed(), tmp_path, arrays=None)
     execute(options, [])
-    before = (tmp_path / "out" / "metrics.json").read_bytes()
+    out = tmp_path / "out"
+    before = {name: (out / name).read_bytes() for name in OUTPUTS}
     execute(options, BEAM)
-    assert (tmp_path / "out" / "metrics.json").read_bytes() == before
-    assert sorted(p.name for p in (tmp_path / "out").iterdir()) == [
-        "metrics.json",
-        "run.json",
-    ]
+    assert before == {name: (out / name).read_bytes() for name in OUTPUTS}
+    assert {p.name for p in out.iterdir()} == {*OUTPUTS, "run.json"}
     runs = json.loads((tmp_path / "out" / "run.json").read_bytes())["runs"]
     assert [run["beam"] for run in runs] == [[], BEAM]
 
@@ -288,12 +287,77 @@ def test_groups_need_categories(tmp_path):
     case = coco_cases.without_categories()
     with pytest.raises(DataError, match="--seen needs categories"):
         execute(as_options(case, tmp_path, seen="category 5"), [])
+    with pytest.raises(DataError, match="--group needs categories"):
+        execute(as_options(case, tmp_path, group=("a=category 5",)), [])
 
 
 def test_a_group_of_everything_leaves_no_other(tmp_path, capsys):
     options = as_options(coco_cases.mixed(), tmp_path, seen="all")
     execute(options, [])
     assert list(metrics_of(options)["segm"]["groups"]) == ["seen"]
+
+
+def test_named_groups_may_overlap_and_say_what_pycocotools_says(tmp_path, capsys):
+    case = coco_cases.mixed()
+    for category in case.truth["categories"]:
+        category["supercategory"] = "odd" if category["id"] % 2 else "even"
+    (tmp_path / "groups.json").write_text('{"from a file": [2, "category 9"]}')
+    named = ("supercategories", "mine=category 5,9", f"@{tmp_path / 'groups.json'}")
+    options = as_options(case, tmp_path, group=named, seen="2", iou_type=("segm",))
+    execute(options, [])
+    written = metrics_of(options)["segm"]
+    expected = {
+        "seen": [2],
+        "unseen": [5, 9],
+        "odd": [5, 9],  # in the order of the file
+        "even": [2],
+        "mine": [5, 9],
+        "from a file": [2, 9],
+    }
+    assert list(written["groups"]) == list(expected)
+    for name, ids in expected.items():
+        *_, stats = run_reference(dataclasses.replace(case, category_ids=ids))
+        group = written["groups"][name]
+        assert [group[n] for n in written["stats"]] == stats.tolist()
+        assert group["categories"] == len(ids)
+        inside = [c["id"] for c in written["per_category"] if name in c["groups"]]
+        assert inside == ids
+
+
+def test_a_group_without_categories_to_evaluate_is_named(tmp_path, capsys):
+    case = coco_cases.mixed()
+    groups = ("some=2,5", "none=5,9")
+    options = as_options(case, tmp_path, group=groups, categories="2")
+    execute(options, [])
+    written = metrics_of(options)
+    assert list(written["segm"]["groups"]) == ["some"]
+    assert (
+        "groups left out, of which no category is evaluated: none"
+        in written["warnings"]
+    )
+
+
+def test_a_failure_leaves_nothing_of_an_earlier_run(tmp_path, capsys):
+    case = coco_cases.mixed()
+    execute(as_options(case, tmp_path), [])
+    out = tmp_path / "out"
+    assert {p.name for p in out.iterdir()} == {*OUTPUTS, "run.json"}
+    case.results[3]["score"] = float("nan")
+    options = as_options(case, tmp_path)
+    # What preflight does not see: the results are read while the job runs.
+    with pytest.raises(DataError, match="score is nan"):
+        execute(options, [])
+    assert {p.name for p in out.iterdir()} == {"run.json"}
+
+
+def test_intervals_can_be_turned_off(tmp_path, capsys):
+    options = as_options(coco_cases.mixed(), tmp_path, draws=0)
+    execute(options, [])
+    written = metrics_of(options)
+    assert written["segm"]["intervals"] == {}
+    assert written["bootstrap"] == {"draws": 0, "seed": 0, "interval": 0.95}
+    with pytest.raises(DataError, match="--draws must not be negative, got -1"):
+        execute(as_options(coco_cases.mixed(), tmp_path, draws=-1), [])
 
 
 # The ground truth on disk.

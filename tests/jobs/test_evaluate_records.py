@@ -57,9 +57,11 @@ def test_records_know_which_categories_are_seen(made, tmp_path):
     """For boxes: they can be evaluated where masks are hidden."""
     figures = run(made, tmp_path, ground_truth=str(made / "seen"), iou_type=("bbox",))
     names = (made / "shapes" / "seen.txt").read_text().split("\n")
-    groups = {c["name"]: c["group"] for c in figures["bbox"]["per_category"]}
-    assert {n for n, group in groups.items() if group == "seen"} == set(names) - {""}
-    assert set(groups.values()) == {"seen", "unseen"}
+    groups = {c["name"]: c["groups"] for c in figures["bbox"]["per_category"]}
+    assert {n for n, own in groups.items() if own == ["seen"]} == set(names) - {""}
+    assert {n for n, own in groups.items() if own == ["unseen"]} == groups.keys() - set(
+        names
+    )
     # The boxes are those given, but for what float32 leaves of them.
     assert figures["bbox"]["stats"]["AR100"] == pytest.approx(1)
 

@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 from coco_reference import run_ours, run_reference
 
+from deepmac.evaluation.parameters import AreaRange
 from deepmac.evaluation.report import metrics, warnings_from
 
 BOX, HALF, QUARTER = (0, 0, 20, 20), (0, 0, 20, 10), (0, 0, 10, 10)
@@ -48,6 +49,61 @@ def test_iou_at_given_boxes():
     assert "annotations that no prediction carries the id of" in warnings
     assert warnings.endswith("1, namely 3")
     assert "an annotation_id that another has too" in warnings
+
+
+def test_iou_at_given_boxes_by_size_of_the_annotation():
+    scene = coco_cases.Scene(images=(1, 2), categories=(1, 2))
+    areas = (1023, 1024, 1025, 9216, 9217, 500)  # both ends of a range belong to it
+    parts = (20, 15, 10, 5, 4, 0)  # of 20 rows
+    for n, (area, part) in enumerate(zip(areas, parts, strict=True)):
+        image, category = 1 + n % 2, 1 + (n == 5)
+        scene.object(BOX, image, category, area=area)
+        if part:
+            scene.found((0, 0, 20, part), 0.5, image, category, annotation_id=n + 1)
+    scene.object(BOX, 1, 1, area=500, iscrowd=1)
+    evaluation = run_ours(scene.case())
+    assert evaluation.mean_iou_by_size() == {
+        "small": pytest.approx((1 + 0.75 + 0) / 3),
+        "medium": pytest.approx((0.75 + 0.5 + 0.25) / 3),
+        "large": pytest.approx((0.25 + 0.2) / 2),
+    }
+    assert evaluation.mean_iou_by_size([2]) == {
+        "small": 0,
+        "medium": None,
+        "large": None,
+    }
+    assert evaluation.mean_iou_at_given_boxes() == pytest.approx(2.7 / 6)
+
+
+def test_ranges_of_ones_own_have_an_iou_each():
+    ranges = (AreaRange("tiny", 0, 100), AreaRange("rest", 100, 1e10))
+    case = given_boxes()
+    own = dataclasses.replace(case.parameters, area_ranges=ranges)
+    evaluation = run_ours(dataclasses.replace(case, parameters=own))
+    assert evaluation.mean_iou_by_size() == {"tiny": None, "rest": 0.25}
+
+
+def test_without_given_boxes_there_is_no_oracle():
+    for case in (coco_cases.mixed(), given_boxes().of_type("bbox")):
+        evaluation = run_ours(case)
+        assert evaluation.mean_iou_by_size() is None
+        assert evaluation.ap_at_given_boxes() is None
+
+
+def test_ap_at_given_boxes_is_ap_where_every_prediction_is_for_one():
+    case = given_boxes()
+    evaluation = run_ours(case)
+    assert evaluation.ap_at_given_boxes() == evaluation.stats["AP"]
+    assert evaluation.ap_at_given_boxes([2]) == evaluation.stats_of([2])["AP"]
+    few = dataclasses.replace(case.parameters, max_dets=(1, 5))
+    narrow = run_ours(dataclasses.replace(case, parameters=few))
+    assert narrow.ap_at_given_boxes() == narrow.stats["AP@5"]
+    case.results.append(
+        {k: v for k, v in case.results[0].items() if k != "annotation_id"}
+    )
+    assert run_ours(case).ap_at_given_boxes() is None
+    case.results[-1]["annotation_id"] = 99
+    assert run_ours(case).ap_at_given_boxes() is None
 
 
 def test_predictions_without_annotation_ids_have_no_iou_at_given_boxes():
@@ -108,7 +164,7 @@ def test_metrics_have_the_promised_shape():
         {"seen": [1], "unseen": [2]},
         [1, 4, 2, 3],
     )
-    assert list(document) == ["segm", "bbox", "counts", "warnings"]
+    assert list(document) == ["segm", "bbox", "bootstrap", "counts", "warnings"]
     masks = document["segm"]
     names = ["AP", "AP50", "AP75", "APs", "APm", "APl"]
     names += ["AR1", "AR10", "AR100", "ARs", "ARm", "ARl"]
@@ -117,15 +173,18 @@ def test_metrics_have_the_promised_shape():
     assert masks["groups"]["seen"].keys() == {
         *names,
         "mean_iou_at_gt_boxes",
+        "mean_iou_at_gt_boxes_by_size",
+        "ap_at_gt_boxes",
+        "intervals",
         "categories",
     }
     assert masks["groups"]["unseen"]["mean_iou_at_gt_boxes"] == 0.25
     assert masks["mean_iou_at_gt_boxes"] == 0.25
     assert document["bbox"]["mean_iou_at_gt_boxes"] is None
     first, second = masks["per_category"]
-    assert (first["id"], first["name"], first["group"]) == (1, "category 1", "seen")
+    assert (first["id"], first["name"], first["groups"]) == (1, "category 1", ["seen"])
     assert first["annotations"] == 2  # the crowd does not count
-    assert second["group"] == "unseen"
+    assert second["groups"] == ["unseen"]
     assert second["AP"] == masks["groups"]["unseen"]["AP"]
     assert document["counts"] == {
         "images": 2,

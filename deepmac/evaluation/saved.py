@@ -1,0 +1,128 @@
+"""An evaluation in one file: what is to be compared, merged or looked at again."""
+
+import collections
+import dataclasses
+import io
+import math
+import zipfile
+import zlib
+from collections.abc import Collection, Mapping
+from typing import Any
+
+import numpy as np
+import orjson
+
+from deepmac.errors import DataError, DeepmacError
+from deepmac.evaluation.accumulate import finalize
+from deepmac.evaluation.parameters import AreaRange, Parameters, Scope
+from deepmac.evaluation.state import Partial
+from deepmac.evaluation.summary import Evaluation
+
+_FORMAT = "deepmac evaluation"
+_VERSION = 1
+_OF_FILES = ("results", "units")  # counts that are no matter of the figures
+_ARRAYS = tuple(
+    f.name for f in dataclasses.fields(Partial) if f.name not in ("terms", "counts")
+)
+
+
+def to_bytes(evaluation: Evaluation, groups: Mapping[str, Collection[Any]]) -> bytes:
+    """A compressed `.npz` file of an evaluation, without pickle; `from_bytes` reads it.
+
+    The same evaluation gives the same bytes, in however many parts it was made.
+    """
+    header = {
+        "format": _FORMAT,
+        "version": _VERSION,
+        "parameters": dataclasses.asdict(evaluation.parameters),
+        "scope": evaluation.scope.to_json(),
+        "groups": [[name, list(ids)] for name, ids in groups.items()],
+        "terms": evaluation.partial.terms,
+        "counts": {
+            name: number
+            for name, number in sorted(evaluation.partial.counts.items())
+            if name not in _OF_FILES
+        },
+    }
+    partial = _in_order(evaluation.partial)
+    buffer = io.BytesIO()
+    np.savez_compressed(
+        buffer,
+        header=np.frombuffer(orjson.dumps(header), np.uint8),
+        **{name: getattr(partial, name) for name in _ARRAYS},
+    )
+    return buffer.getvalue()
+
+
+def from_bytes(data: bytes) -> tuple[Evaluation, dict[str, list[Any]]]:
+    """The evaluation that `to_bytes` has stored, and its groups; equal in every bit.
+
+    Raises:
+        DataError: the bytes are something else, are damaged, or come from a newer version.
+    """
+    try:
+        with np.load(io.BytesIO(data), allow_pickle=False) as arrays:
+            header = _header(arrays)
+            partial = Partial(
+                terms=header["terms"],
+                counts=collections.Counter(header["counts"]),
+                **{name: arrays[name] for name in _ARRAYS},
+            )
+        parameters = _parameters(header["parameters"])
+        scope = Scope.from_json(header["scope"])
+        groups = {name: list(ids) for name, ids in header["groups"]}
+        curves = finalize(partial, parameters, scope)
+    except DeepmacError:
+        raise
+    except (
+        *(AttributeError, EOFError, IndexError, KeyError, OSError, TypeError),
+        *(ValueError, zipfile.BadZipFile, zlib.error),
+    ) as e:
+        raise DataError(f"not a saved evaluation, or a damaged one: {e}") from None
+    return Evaluation(parameters, scope, curves, partial), groups
+
+
+def _header(arrays: Mapping[str, np.ndarray]) -> dict[str, Any]:
+    header = orjson.loads(arrays["header"].tobytes()) if "header" in arrays else {}
+    if header.get("format") != _FORMAT:
+        raise DataError("not a saved evaluation but another .npz file")
+    if header["version"] > _VERSION:
+        raise DataError(
+            f"a saved evaluation of version {header['version']}; this deepmac reads up to "
+            f"{_VERSION}, so a newer one has made it"
+        )
+    return header
+
+
+def _parameters(stored: dict[str, Any]) -> Parameters:
+    fields: dict[str, Any] = {
+        name: tuple(value) if isinstance(value, list) else value
+        for name, value in stored.items()
+    }
+    fields["area_ranges"] = tuple(
+        # JSON has no infinity.
+        AreaRange(r["label"], r["low"], math.inf if r["high"] is None else r["high"])
+        for r in stored["area_ranges"]
+    )
+    return Parameters(**fields)
+
+
+def _in_order(partial: Partial) -> Partial:
+    """The same with detections by image, category and rank, and annotations by number."""
+    rows = np.lexsort((partial.rank, partial.category, partial.image))
+    place = np.empty(len(rows), np.int32)
+    place[rows] = np.arange(len(rows), dtype=np.int32)
+    matched = np.argsort(place[partial.matched])
+    truths = np.argsort(partial.truth_ordinal)
+    given = np.argsort(partial.given_ordinal)
+    order = {
+        **dict.fromkeys(("image", "category", "score", "rank", "outside"), rows),
+        **dict.fromkeys(("hits", "ignored", "matched_ordinal", "matched_iou"), matched),
+        **dict.fromkeys([n for n in _ARRAYS if n.startswith("truth_")], truths),
+        **dict.fromkeys([n for n in _ARRAYS if n.startswith("given_")], given),
+    }
+    return dataclasses.replace(
+        partial,
+        matched=place[partial.matched][matched],
+        **{name: getattr(partial, name)[o] for name, o in order.items()},
+    )

@@ -1,0 +1,134 @@
+"""The document as CSV, Markdown and tables for the terminal."""
+
+import csv
+import io
+
+import coco_cases
+import pytest
+from coco_reference import run_ours
+from rich.console import Console
+
+from deepmac.evaluation.report import metrics
+from deepmac.evaluation.tables import (
+    Table,
+    as_csv,
+    as_markdown,
+    groups_csv,
+    markdown,
+    per_category_csv,
+    tables,
+    with_interval,
+)
+
+NAMES = {1: 'a "b", c', 2: "x|y *z*\n| --- |"}
+GROUPS = {"seen": [1], "unseen": [2]}
+
+
+@pytest.fixture(scope="module")
+def document() -> dict:
+    """Twelve images, an object of each category in each; some are not found."""
+    scene = coco_cases.Scene(images=range(1, 13), categories=(1, 2))
+    for image in range(1, 13):
+        for category in (1, 2):
+            box = (60 * (category - 1), 0, 20 + image, 20)
+            scene.object(box, image, category)
+            if image > category:
+                given = len(scene.truth["annotations"])
+                box = (*box[:3], 8 + image)
+                scene.found(box, image / 20, image, category, annotation_id=given)
+    case = scene.case()
+    for category in case.truth["categories"]:
+        category["name"] = NAMES[category["id"]]
+    evaluation = run_ours(case)
+    ids = [a["id"] for a in case.truth["annotations"]]
+    return metrics({"segm": evaluation}, GROUPS, ids, num_draws=40)
+
+
+def rows(data: bytes) -> list[dict[str, str]]:
+    assert b"\r" not in data
+    return list(csv.DictReader(io.StringIO(data.decode())))
+
+
+def test_the_csv_of_categories_says_what_the_document_says(document):
+    table = rows(per_category_csv(document, ["segm"]))
+    assert [r["name"] for r in table] == list(NAMES.values())
+    for row, stored in zip(table, document["segm"]["per_category"], strict=True):
+        assert (row["kind"], row["id"]) == ("segm", str(stored["id"]))
+        assert row["groups"] == ";".join(stored["groups"])
+        assert int(row["annotations"]) == stored["annotations"] == 12
+        assert float(row["AP"]) == stored["AP"]
+        assert row["APl"] == ""  # not -1
+        assert float(row["mean_iou_at_gt_boxes"]) == stored["mean_iou_at_gt_boxes"]
+        by_size = stored["mean_iou_at_gt_boxes_by_size"]
+        assert float(row["mean_iou_at_gt_boxes_small"]) == by_size["small"]
+        assert row["mean_iou_at_gt_boxes_large"] == ""
+
+
+def test_the_csv_of_groups_has_the_ends_of_the_intervals(document):
+    table = rows(groups_csv(document, ["segm"]))
+    assert [r["group"] for r in table] == ["all", "seen", "unseen"]
+    assert [r["categories"] for r in table] == ["2", "1", "1"]
+    figures = document["segm"]
+    everything = table[0]
+    assert float(everything["AP"]) == figures["stats"]["AP"]
+    low, high = figures["intervals"]["AP"]
+    assert (float(everything["AP_low"]), float(everything["AP_high"])) == (low, high)
+    assert low < figures["stats"]["AP"] < high
+    unseen = figures["groups"]["unseen"]
+    assert float(table[2]["AR10_high"]) == unseen["intervals"]["AR10"][1]
+    assert float(table[2]["ap_at_gt_boxes"]) == unseen["AP"]
+
+
+def test_markdown_has_as_many_cells_in_each_row(document):
+    page = markdown(document, ["segm"])
+    assert page.startswith("# Evaluation\n\n## Masks: 12 images, 24 annotations, 21 ")
+    lines = [line for line in page.splitlines() if line.startswith("|")]
+    widths = [line.replace("\\|", "").count("|") for line in lines]
+    assert set(widths) == {6, 11}  # the headline's, the categories'
+    assert 'a "b", c' in page
+    assert "x\\|y \\*z\\*\\n\\| --- \\|" in page.replace("\\\\n", "\\n")
+    assert "## Warnings" in page  # annotations without a prediction
+
+
+def test_the_terminal_shows_intervals_and_the_oracle_by_size(document):
+    console = Console(width=110, record=True, file=io.StringIO())
+    console.print(tables(document, "segm"))
+    text = console.export_text()
+    ap = with_interval(
+        document["segm"]["stats"]["AP"], document["segm"]["intervals"]["AP"]
+    )
+    assert any(line.split()[:4] == ["AP", *ap.split()] for line in text.splitlines())
+    assert "IoU at boxes" in text
+    assert "IoU, small" in text
+    assert "95% of 40 draws" in text
+    assert "AP is that of the masks, given the true boxes" in text
+
+
+def test_many_groups_become_rows(document):
+    figures = document["segm"]
+    more = figures["groups"] | dict.fromkeys(("p", "q", "r"), figures["groups"]["seen"])
+    many = document | {"segm": figures | {"groups": more}}
+    console = Console(width=110, record=True, file=io.StringIO())
+    console.print(tables(many, "segm"))
+    lines = console.export_text().splitlines()
+    assert any(line.split() == ["all", "seen", "unseen"] for line in lines)
+    for name in ("p", "q", "r"):
+        assert sum(line.split()[:2] == [name, "1"] for line in lines) == 1
+
+
+def test_a_cell_that_breaks_the_line_is_quoted():
+    assert as_csv([{"a": "x\ny", "b": None}], ("a",)) == b'a,b\n"x\ny",\n'
+    assert as_csv([], ("a", "b")) == b"a,b\n"
+
+
+def test_markdown_by_eye():
+    table = Table("T", ["name", "n", ""], [["x", "1", "why"]], notes=True)
+    lines = ["### T", "", "| name | n |  |", "| --- | ---: | --- |", "| x | 1 | why |"]
+    assert as_markdown(table).splitlines() == lines
+
+
+def test_figures_as_they_are_shown():
+    assert with_interval(0.3521, (0.341, 0.363)) == "0.352 ± 0.011"
+    assert with_interval(0.3521, None) == "0.352"
+    assert with_interval(None, None) == with_interval(-1, None) == "-"
+    assert with_interval(-0.02, (-0.03, -0.01), sign=True) == "-0.020 ± 0.010"
