@@ -6,10 +6,9 @@ with them the results are matched on Beam's workers, to the same figures bit by 
 
 import dataclasses
 import io
-import os
 import sys
 import time
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -18,19 +17,15 @@ from rich.console import Console
 
 from deepmac.commands import from_options, option, run
 from deepmac.errors import OptionError
-from deepmac.evaluation.engine import Results, conclude, evaluate
 from deepmac.evaluation.parameters import IOU_TYPES, SWITCHES
 from deepmac.evaluation.report import metrics
-from deepmac.evaluation.results_file import ResultsFile, Scattered
 from deepmac.evaluation.saved import to_bytes
-from deepmac.evaluation.state import Partial
 from deepmac.evaluation.summary import Evaluation
 from deepmac.evaluation.tables import groups_csv, markdown, per_category_csv, tables
 from deepmac.terminal import announce
 from pipelines.evaluation_inputs import Task, array_files, prepare
-from pipelines.evaluation_units import SpilledUnits, UnitReader, spill
+from pipelines.evaluation_runs import evaluate_here, evaluate_on_beam
 from pipelines.storage import LocalOutput, hold_output, open_output, refusals_told
-from pipelines.truth_store import write_truths
 from pipelines.unit_files import JOB, note_run
 
 METRICS = "metrics.json"
@@ -135,8 +130,14 @@ class Options:
         default=None,
         metavar="FILE.npz",
     )
+    num_processes: int = option(
+        "Processes that match, on this machine and without Beam. Worth it for predictions in a "
+        "directory; a results file must be sorted first.",
+        default=1,
+    )
     unit_images: int = option(
-        "On Beam, images of a results file in one piece of work.", default=500
+        "On Beam and with several processes, images of a results file in one piece of work.",
+        default=500,
     )
     verbose: bool = option("Show what Beam logs.", default=False)
 
@@ -189,101 +190,22 @@ def _evaluate(
     beam_args: Sequence[str],
 ) -> dict[str, Evaluation]:
     if beam_args:
-        return _on_beam(tasks, output, options, beam_args)
-    return {task.parameters.iou_type: _here(task, output, options) for task in tasks}
-
-
-def _here(task: Task, output: LocalOutput, options: Options) -> Evaluation:
-    """The evaluation in this process."""
-
-    def over(units: Iterable[Results]) -> Evaluation:
-        return evaluate(
-            task.ground_truth,
-            task.known,
-            units,
-            task.form,
-            task.parameters,
-            task.counts,
+        return evaluate_on_beam(
+            tasks,
+            output,
+            beam_args,
+            unit_images=options.unit_images,
+            verbose=options.verbose,
         )
-
-    if isinstance(task.source, ResultsFile):
-        try:
-            return over(task.source.in_order())
-        except Scattered:
-            pass  # to be sorted first
-    with output.temporary_folder() as folder:
-        reader, units = _units(task, output, folder, options)
-        return over(reader.read(unit) for unit in units)
-
-
-def _on_beam(
-    tasks: Sequence[Task],
-    output: LocalOutput,
-    options: Options,
-    beam_args: Sequence[str],
-) -> dict[str, Evaluation]:
-    """The evaluations with the matching on Beam's workers."""
-    import apache_beam as beam
-
-    from pipelines.evaluation_graph import EvaluateMasks, WriteState
-    from pipelines.launch import parse_beam_args, run_pipeline
-
-    out = str(output.root)
-    with output.temporary_folder() as folder:
-        sources = [_shared_out(task, output, folder, options) for task in tasks]
-
-        def build(pipeline: beam.Pipeline) -> None:
-            for task, (reader, units) in zip(tasks, sources, strict=True):
-                kind = task.parameters.iou_type
-                evaluation = EvaluateMasks(
-                    out, f"{folder}/truth-{kind}", reader, task.form, task.parameters
-                )
-                _ = (
-                    pipeline
-                    | f"Units ({kind})" >> beam.Create(units)
-                    | f"Evaluate ({kind})" >> evaluation
-                    | f"Write ({kind})"
-                    >> beam.ParDo(WriteState(out, f"{folder}/{kind}"))
-                )
-
-        run_pipeline(parse_beam_args(beam_args), build, verbose=options.verbose)
-        evaluations = {}
-        for task, (_, units) in zip(tasks, sources, strict=True):
-            kind = task.parameters.iou_type
-            state = output.read(f"{folder}/{kind}")
-            evaluations[kind] = _conclude(task, state, len(units))
-    return evaluations
-
-
-def _shared_out(
-    task: Task, output: LocalOutput, folder: str, options: Options
-) -> tuple[UnitReader, Sequence[str]]:
-    """Puts what the workers need where they can read it; returns the results' units."""
-    kind = task.parameters.iou_type
-    write_truths(output, f"{folder}/truth-{kind}", task.ground_truth, task.known)
-    return _units(task, output, folder, options)
-
-
-def _units(
-    task: Task, output: LocalOutput, folder: str, options: Options
-) -> tuple[UnitReader, Sequence[str]]:
-    """The results' units; those of a file are sorted out into a folder."""
-    if isinstance(task.source, ResultsFile):
-        prefix = f"{folder}/{task.parameters.iou_type}-"
-        units = spill(task.source, output, prefix, task.known, options.unit_images)
-        return SpilledUnits(task.source.path, output), units
-    reader = task.source.reader
-    return dataclasses.replace(
-        reader, path=os.path.abspath(reader.path)
-    ), task.source.units
-
-
-def _conclude(task: Task, state: bytes | None, num_units: int) -> Evaluation:
-    """The figures of the state that the workers have written; None where there are no units."""
-    partials = [] if state is None else [Partial.from_bytes(state)]
-    return conclude(
-        task.ground_truth, partials, task.parameters, task.counts, num_units
-    )
+    return {
+        task.parameters.iou_type: evaluate_here(
+            task,
+            output,
+            unit_images=options.unit_images,
+            num_processes=options.num_processes,
+        )
+        for task in tasks
+    }
 
 
 def _files(document: Mapping[str, Any], kinds: Sequence[str]) -> dict[str, bytes]:

@@ -1,8 +1,9 @@
-"""The evaluation on Beam: units of results are matched wherever the workers are, then merged."""
+"""The evaluation on Beam: units are matched wherever the workers are, then merged by category."""
 
 import dataclasses
 import functools
 from collections.abc import Iterable, Iterator
+from typing import Any
 
 import apache_beam as beam
 from apache_beam import coders
@@ -12,22 +13,24 @@ from apache_beam.metrics.metric import Metrics
 from deepmac.evaluation.detections import Form
 from deepmac.evaluation.engine import match_results
 from deepmac.evaluation.parameters import Parameters
-from deepmac.evaluation.state import Partial, merge
+from deepmac.evaluation.state import Partial, by_category, merge
 from pipelines.evaluation_units import UnitReader
 from pipelines.launch import telling_why
-from pipelines.storage import open_output
+from pipelines.storage import LocalOutput, open_output
 from pipelines.truth_store import TruthStore, open_truths
 
 _MERGE_AT = 32  # partial results kept apart before they are merged
+_FANOUT = 8  # parts in which a category is merged first
 
 
 @dataclasses.dataclass(eq=False)
 class EvaluateMasks(beam.PTransform):
-    """PCollection[str] -> PCollection[Partial]: names of units -> one merged result.
+    """PCollection[str] -> PCollection[(int, Partial)]: names of units -> `state.by_category` of all.
 
-    It holds the detections of all units. With `state.count_truths` of the ground truth merged in,
-    `accumulate.finalize` makes the curves of it. Nothing else crosses from worker to worker. There
-    is no output without units.
+    Each category is merged on its own, first in `_FANOUT` parts, so that neither one worker has
+    it all nor a frequent category holds up the rest. `merge` of the pieces has the detections of
+    all units; `engine.conclude` makes the figures of it. Nothing else crosses from worker to
+    worker. There is no output without units.
 
     Attributes:
         out: directory of the job that `truth_store.write_truths` has written to.
@@ -46,13 +49,11 @@ class EvaluateMasks(beam.PTransform):
     parameters: Parameters
 
     def expand(self, units):
+        merged: Any = beam.CombinePerKey(MergePartials(self.out, self.truths))
         return (
             units
-            | "Match" >> beam.ParDo(_Match(self)).with_output_types(Partial)
-            | "Merge"
-            >> beam.CombineGlobally(MergePartials(self.out, self.truths))
-            .without_defaults()
-            .with_output_types(Partial)
+            | "Match" >> beam.ParDo(_Match(self)).with_output_types(tuple[int, Partial])
+            | "Merge" >> merged.with_hot_key_fanout(_FANOUT)
         )
 
 
@@ -63,7 +64,7 @@ class _Match(beam.DoFn):
     def setup(self) -> None:
         self._store = _open(self._job.out, self._job.truths)
 
-    def process(self, unit: str) -> Iterator[Partial]:
+    def process(self, unit: str) -> Iterator[tuple[int, Partial]]:
         with telling_why(f"unit {unit}"):
             job, store = self._job, self._store
             partial = match_results(
@@ -71,7 +72,7 @@ class _Match(beam.DoFn):
             )
         Metrics.counter("evaluate", "results").inc(partial.counts["results"])
         Metrics.counter("evaluate", "detections").inc(len(partial.score))
-        yield partial
+        yield from by_category(partial)
 
 
 class MergePartials(beam.CombineFn):
@@ -127,15 +128,26 @@ class PartialCoder(coders.Coder):
 registry.register_coder(Partial, PartialCoder)
 
 
-class WriteState(beam.DoFn):
-    """Partial -> nothing; a file in the job's directory holds it."""
+class WriteStates(beam.PTransform):
+    """PCollection[(int, Partial)] -> nothing; a folder of the job's directory holds them."""
 
-    def __init__(self, out: str, name: str):
-        self._out, self._name = out, name
+    def __init__(self, out: str, folder: str):
+        super().__init__()
+        self._out, self._folder = out, folder
 
-    def process(self, partial: Partial) -> None:
+    def expand(self, pieces):
+        return pieces | "Write" >> beam.MapTuple(self._write)
+
+    def _write(self, category: int, partial: Partial) -> None:
         with telling_why("writing"):
-            open_output(self._out).write(self._name, partial.to_bytes())
+            name = f"{self._folder}/{category}"
+            open_output(self._out).write(name, partial.to_bytes())
+
+
+def read_states(output: LocalOutput, folder: str) -> list[Partial]:
+    """What `WriteStates` has written."""
+    pieces = [output.read(f"{folder}/{name}") for name in output.sizes(folder)]
+    return [Partial.from_bytes(piece) for piece in pieces if piece is not None]
 
 
 @functools.lru_cache(maxsize=4)

@@ -68,7 +68,7 @@ def prepare(options: "Options", beam_args: Sequence[str]) -> list[Task]:
     for iou_type in dict.fromkeys(options.iou_type):
         with problems.noting():
             kinds.append(parameters_of(options, iou_type))
-    for check in (_check_arrays, _check_unit_images, _check_draws):
+    for check in (_check_arrays, _check_numbers, _check_draws):
         with problems.noting():
             check(options)
     with problems.noting():
@@ -363,9 +363,10 @@ def array_files(path: str, kinds: Iterable[str]) -> dict[str, Path]:
     return {kind: file.with_name(f"{file.stem}-{kind}.npz") for kind in several}
 
 
-def _check_unit_images(options: "Options") -> None:
-    if options.unit_images < 1:
-        raise OptionError(f"--unit_images must be positive, got {options.unit_images}")
+def _check_numbers(options: "Options") -> None:
+    for name in ("unit_images", "num_processes"):
+        if (number := getattr(options, name)) < 1:
+            raise OptionError(f"--{name} must be positive, got {number}")
 
 
 def _check_draws(options: "Options") -> None:

@@ -24,6 +24,12 @@ from deepmac.evaluation.state import (
 )
 from deepmac.evaluation.summary import Evaluation
 
+_OF_FILES = (
+    "results",
+    "units",
+    "detections",
+)  # events that are no matter of the figures
+
 Results = tuple[Sequence[Any], Place]
 """COCO results of whole images, and what names each of them in an error."""
 
@@ -82,11 +88,15 @@ def conclude(
     images = np.arange(len(scope.image_ids))
     truths = count_truths(ground_truth, images, parameters, counts)
     partial = merge([truths, *partials], scope.image_ids)
-    if partial.counts["units"] != num_units:
-        raise DataError(
-            f"{partial.counts['units']} of {num_units} units of results were evaluated; the "
-            f"others got lost"
-        )
+    found = {"units": partial.counts["units"], "detections": len(partial.score)}
+    wanted = {"units": num_units, "detections": partial.counts["detections"]}
+    for name, number in wanted.items():
+        if found[name] != number:
+            raise DataError(
+                f"{found[name]} of {number} {name} of results were evaluated; the others got lost"
+            )
+    for name in _OF_FILES:
+        del partial.counts[name]
     return Evaluation(parameters, scope, finalize(partial, parameters, scope), partial)
 
 
@@ -99,7 +109,7 @@ def match_results(
     *,
     chunk: int = 20_000,
 ) -> Partial:
-    """What one unit of results contributes; counts it as an event `units`.
+    """What one unit of results contributes, with events that tell whether it is complete.
 
     Args:
         unit, form: the results.
@@ -115,12 +125,14 @@ def match_results(
     detections, counts = read_detections(
         results, truths.scope, known, parameters, form, place
     )
-    counts["units"] = 1
-    partials = [empty_partial(parameters, truths.scope, counts)]
+    partials = []
     for some in _whole_images(detections, chunk):
         ground_truth = truths.of_images(np.unique(some.image))
         partials.append(match_detections(ground_truth, some, parameters))
-    return merge(partials, truths.scope.image_ids)
+    counts["units"] = 1
+    counts["detections"] = sum(len(p.score) for p in partials)
+    events = empty_partial(parameters, truths.scope, counts)
+    return merge([events, *partials], truths.scope.image_ids)
 
 
 def match_detections(

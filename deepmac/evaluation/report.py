@@ -53,8 +53,6 @@ def metrics(
         counts |= collections.Counter(annotations_without_prediction=missing)
         for warning in warnings_from(evaluation, annotation_ids):
             warnings[warning] = None
-    for name in ("results", "units"):  # of files, which are no matter of the figures
-        counts.pop(name, None)
     if empty := [name for name, ids in groups.items() if not ids]:
         warnings[
             f"groups left out, of which no category is evaluated: {one_of(empty)}"

@@ -20,7 +20,6 @@ from deepmac.evaluation.summary import Evaluation
 
 _FORMAT = "deepmac evaluation"
 _VERSION = 1
-_OF_FILES = ("results", "units")  # counts that are no matter of the figures
 _ARRAYS = tuple(
     f.name for f in dataclasses.fields(Partial) if f.name not in ("terms", "counts")
 )
@@ -38,11 +37,7 @@ def to_bytes(evaluation: Evaluation, groups: Mapping[str, Collection[Any]]) -> b
         "scope": evaluation.scope.to_json(),
         "groups": [[name, list(ids)] for name, ids in groups.items()],
         "terms": evaluation.partial.terms,
-        "counts": {
-            name: number
-            for name, number in sorted(evaluation.partial.counts.items())
-            if name not in _OF_FILES
-        },
+        "counts": dict(sorted(evaluation.partial.counts.items())),
     }
     partial = _in_order(evaluation.partial)
     buffer = io.BytesIO()

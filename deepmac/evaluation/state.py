@@ -4,7 +4,7 @@ import collections
 import dataclasses
 import io
 import zipfile
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -98,9 +98,14 @@ class Partial:
             raise DataError(f"not a partial evaluation result: {e}") from e
 
 
-_ARRAYS = tuple(
-    f.name for f in dataclasses.fields(Partial) if f.name not in ("terms", "counts")
+_OF_IMAGES = (
+    *("counted_images", "matched_images"),
+    *("truth_ordinal", "truth_image", "truth_category", "truth_roles"),
+    *("given_ordinal", "given_iou"),
 )
+_OF_DETECTIONS = ("image", "category", "score", "rank", "outside")
+_OF_MATCHES = ("hits", "ignored", "matched_ordinal", "matched_iou")
+_ARRAYS = (*_OF_IMAGES, *_OF_DETECTIONS, "matched", *_OF_MATCHES)
 
 
 def empty_partial(
@@ -240,6 +245,33 @@ def merge(
         counts=sum((p.counts for p in partials), collections.Counter()),
         **arrays,
     )
+
+
+def by_category(partial: Partial) -> Iterator[tuple[int, Partial]]:
+    """The same in pieces, each of which is merged with its like; `merge` of all gives the whole.
+
+    Yields:
+        (position, detections) of each category that has any, and (-1, the rest): images,
+        annotations, events.
+    """
+    order = np.argsort(partial.category, kind="stable")
+    categories, first = np.unique(partial.category[order], return_index=True)
+    row_of_match = np.full(len(order), -1)
+    row_of_match[partial.matched] = np.arange(len(partial.matched))
+    nothing = {name: getattr(partial, name)[:0] for name in _ARRAYS}
+    for category, rows in zip(
+        categories.tolist(), np.split(order, first[1:]), strict=False
+    ):
+        matched = np.flatnonzero(row_of_match[rows] >= 0)
+        some = row_of_match[rows[matched]]
+        arrays = nothing | {
+            **{name: getattr(partial, name)[rows] for name in _OF_DETECTIONS},
+            "matched": matched.astype(np.int32),
+            **{name: getattr(partial, name)[some] for name in _OF_MATCHES},
+        }
+        yield category, Partial(partial.terms, collections.Counter(), **arrays)
+    rest = nothing | {name: getattr(partial, name) for name in _OF_IMAGES}
+    yield -1, Partial(partial.terms, partial.counts, **rest)
 
 
 def check_terms(one: str, other: str) -> None:

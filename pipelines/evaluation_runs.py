@@ -1,0 +1,159 @@
+"""Where an evaluation runs: in this process, in several of this machine, or on Beam's workers.
+
+All give the same figures bit by bit.
+"""
+
+import dataclasses
+import multiprocessing
+import os
+import sys
+from collections.abc import Iterable, Sequence
+from concurrent.futures import ProcessPoolExecutor
+from concurrent.futures.process import BrokenProcessPool
+from typing import ClassVar
+
+from deepmac.errors import DataError
+from deepmac.evaluation.engine import Results, conclude, match_results
+from deepmac.evaluation.results_file import ResultsFile, Scattered
+from deepmac.evaluation.state import Partial
+from deepmac.evaluation.summary import Evaluation
+from pipelines.evaluation_inputs import Task
+from pipelines.evaluation_units import SpilledUnits, UnitReader, spill
+from pipelines.storage import LocalOutput
+from pipelines.truth_store import write_truths
+
+
+def evaluate_here(
+    task: Task, output: LocalOutput, *, unit_images: int, num_processes: int
+) -> Evaluation:
+    """The evaluation on this machine.
+
+    Args:
+        task: to do.
+        output: with room for what is sorted.
+        unit_images: images in a unit of a results file, where it must be sorted.
+        num_processes: that match. With more than one, a results file is sorted into units first.
+    """
+    if num_processes == 1 and isinstance(task.source, ResultsFile):
+        try:
+            return _concluded(task, _matched(task, task.source.in_order()))
+        except Scattered:
+            pass  # to be sorted first
+    with output.temporary_folder() as folder:
+        reader, units = _units(task, output, folder, unit_images)
+        if num_processes == 1:
+            results = (reader.read(unit) for unit in units)
+            return _concluded(task, _matched(task, results))
+        return _concluded(task, _Worker.matched(task, reader, units, num_processes))
+
+
+def evaluate_on_beam(
+    tasks: Sequence[Task],
+    output: LocalOutput,
+    beam_args: Sequence[str],
+    *,
+    unit_images: int,
+    verbose: bool,
+) -> dict[str, Evaluation]:
+    """The evaluations, by what is compared, with matching and merging on Beam's workers."""
+    import apache_beam as beam
+
+    from pipelines.evaluation_graph import EvaluateMasks, WriteStates, read_states
+    from pipelines.launch import parse_beam_args, run_pipeline
+
+    out = str(output.root)
+    with output.temporary_folder() as folder:
+        sources = []
+        for task in tasks:
+            name = f"{folder}/truth-{task.parameters.iou_type}"
+            write_truths(output, name, task.ground_truth, task.known)
+            sources.append(_units(task, output, folder, unit_images))
+
+        def build(pipeline: beam.Pipeline) -> None:
+            for task, (reader, units) in zip(tasks, sources, strict=True):
+                kind = task.parameters.iou_type
+                evaluation = EvaluateMasks(
+                    out, f"{folder}/truth-{kind}", reader, task.form, task.parameters
+                )
+                _ = (
+                    pipeline
+                    | f"Units ({kind})" >> beam.Create(units)
+                    | f"Evaluate ({kind})" >> evaluation
+                    | f"Write ({kind})" >> WriteStates(out, f"{folder}/{kind}")
+                )
+
+        run_pipeline(parse_beam_args(beam_args), build, verbose=verbose)
+        evaluations = {}
+        for task, (_, units) in zip(tasks, sources, strict=True):
+            kind = task.parameters.iou_type
+            partials = read_states(output, f"{folder}/{kind}")
+            evaluations[kind] = conclude(
+                task.ground_truth, partials, task.parameters, task.counts, len(units)
+            )
+    return evaluations
+
+
+def _units(
+    task: Task, output: LocalOutput, folder: str, unit_images: int
+) -> tuple[UnitReader, Sequence[str]]:
+    """The results' units; those of a file are sorted out into a folder."""
+    if isinstance(task.source, ResultsFile):
+        prefix = f"{folder}/{task.parameters.iou_type}-"
+        units = spill(task.source, output, prefix, task.known, unit_images)
+        return SpilledUnits(task.source.path, output), units
+    reader = task.source.reader
+    reader = dataclasses.replace(reader, path=os.path.abspath(reader.path))
+    return reader, task.source.units
+
+
+def _matched(task: Task, units: Iterable[Results]) -> list[Partial]:
+    return [_match(task, unit) for unit in units]
+
+
+def _match(task: Task, unit: Results) -> Partial:
+    return match_results(
+        unit, task.form, task.ground_truth, task.known, task.parameters
+    )
+
+
+def _concluded(task: Task, partials: Sequence[Partial]) -> Evaluation:
+    return conclude(
+        task.ground_truth, partials, task.parameters, task.counts, len(partials)
+    )
+
+
+class _Worker:
+    """What a process that matches knows: set once, when it starts."""
+
+    _task: ClassVar[Task]
+    _reader: ClassVar[UnitReader]
+
+    @classmethod
+    def matched(
+        cls, task: Task, reader: UnitReader, units: Sequence[str], num_processes: int
+    ) -> list[Partial]:
+        """What the units contribute, matched by several processes."""
+        # A forked process has the ground truth without a copy.
+        start = "fork" if sys.platform == "linux" else "spawn"
+        pool = ProcessPoolExecutor(
+            num_processes,
+            multiprocessing.get_context(start),
+            cls._start,
+            (task, reader),
+        )
+        try:
+            with pool:
+                return list(pool.map(cls._match, units))
+        except BrokenProcessPool:
+            raise DataError(
+                "a process that matches was ended from outside, as the system does where memory "
+                "runs out; try fewer with --num_processes"
+            ) from None
+
+    @classmethod
+    def _start(cls, task: Task, reader: UnitReader) -> None:
+        cls._task, cls._reader = task, reader
+
+    @classmethod
+    def _match(cls, unit: str) -> Partial:
+        return _match(cls._task, cls._reader.read(unit))
