@@ -1,5 +1,6 @@
 """Equal to pycocotools on random data, under any sharding, merge order, and after a save."""
 
+import collections
 import random
 
 import coco_cases
@@ -20,7 +21,13 @@ from deepmac.errors import DataError
 from deepmac.evaluation.accumulate import finalize
 from deepmac.evaluation.engine import conclude, match_detections, match_results
 from deepmac.evaluation.parameters import Parameters
-from deepmac.evaluation.state import Partial, count_truths, empty_partial, merge
+from deepmac.evaluation.state import (
+    Partial,
+    by_category,
+    count_truths,
+    empty_partial,
+    merge,
+)
 from deepmac.evaluation.summary import Evaluation
 
 FEW = st.integers(0, 3)
@@ -65,7 +72,7 @@ def cases(draw) -> Case:
 
 
 MANY = settings(
-    max_examples=100, deadline=None, suppress_health_check=[HealthCheck.too_slow]
+    max_examples=200, deadline=None, suppress_health_check=[HealthCheck.too_slow]
 )
 
 
@@ -104,7 +111,7 @@ def merge_at_random(partials: list[Partial], seed: int) -> Partial:
 
 
 @MANY
-@given(case=cases(), num_shards=st.integers(1, 6), seed=st.integers(0, 99))
+@given(case=cases(), num_shards=st.sampled_from([1, 2, 7]), seed=st.integers(0, 99))
 def test_any_sharding_and_merge_order_gives_the_same(case, num_shards, seed):
     whole = run_ours(case)
     merged = merge_at_random(shards_of(case, num_shards, seed), seed)
@@ -113,6 +120,37 @@ def test_any_sharding_and_merge_order_gives_the_same(case, num_shards, seed):
         np.testing.assert_array_equal(
             getattr(curves, name), getattr(whole.curves, name)
         )
+
+
+@MANY
+@given(case=cases(), num_shards=st.sampled_from([1, 2, 7]), seed=st.integers(0, 99))
+def test_merging_each_category_on_its_own_gives_the_same(case, num_shards, seed):
+    whole = run_ours(case)
+    pieces = collections.defaultdict(list)
+    for partial in shards_of(case, num_shards, seed):
+        for category, piece in by_category(partial):
+            pieces[category].append(piece)
+    for category, some in pieces.items():
+        assert category == -1 or all({*p.category} == {category} for p in some)
+    merged = merge_at_random([merge_at_random(s, seed) for s in pieces.values()], seed)
+    curves = finalize(merged, whole.parameters, whole.scope)
+    for name in ("precision", "recall", "scores"):
+        np.testing.assert_array_equal(
+            getattr(curves, name), getattr(whole.curves, name)
+        )
+
+
+def test_a_piece_that_got_lost_is_told():
+    case = coco_cases.mixed()
+    truth, known, counts = read_truth(case)
+    unit = case.results, lambda i: f"result {i}"
+    partial = match_results(unit, "mask", truth, known, case.parameters)
+    *pieces, rest = (piece for _, piece in by_category(partial))
+    message = rf"{len(partial.score) - len(pieces[0].score)} of {len(partial.score)} detections"
+    with pytest.raises(DataError, match=message):
+        conclude(truth, [*pieces[1:], rest], case.parameters, counts, 1)
+    with pytest.raises(DataError, match="0 of 1 units of results were evaluated"):
+        conclude(truth, [], case.parameters, counts, 1)
 
 
 @pytest.mark.parametrize("name", coco_cases.CASES)
