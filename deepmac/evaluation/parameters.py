@@ -79,6 +79,8 @@ class Parameters:
     """`ignore` of a ground truth: without effect; or neither hit nor miss, as a crowd."""
 
     def __post_init__(self):
+        for name in ("iou_thresholds", "recall_thresholds", "area_ranges", "max_dets"):
+            object.__setattr__(self, name, tuple(getattr(self, name)))
         object.__setattr__(self, "max_dets", tuple(sorted(self.max_dets)))
         for name, choices in {"iou_type": IOU_TYPES, **SWITCHES}.items():
             value = getattr(self, name)
@@ -194,12 +196,10 @@ class Scope:
             category_names=dict(stored["category_names"]),
         )
 
-    def digest(self) -> dict[str, str]:
-        """What tells one scope from another, short enough to travel with every partial result."""
-        return {
-            "images": _digest(self.image_ids),
-            "categories": _digest(self.category_ids),
-        }
+    @functools.cached_property
+    def digest(self) -> tuple[str, str]:
+        """What tells images and categories from others, to travel with every partial result."""
+        return _digest(self.image_ids), _digest(self.category_ids)
 
 
 def sorted_ids(ids: Iterable[Any], what: str) -> tuple[Any, ...]:
@@ -232,10 +232,16 @@ def _is_exact(number: float) -> bool:
 
 def terms_of(parameters: Parameters, scope: Scope) -> str:
     """Everything that two partial results must agree on, as JSON text."""
-    return orjson.dumps(
-        {**dataclasses.asdict(parameters), **scope.digest()},
-        option=orjson.OPT_SORT_KEYS,
-    ).decode()
+    return _terms(parameters, *scope.digest)
+
+
+@functools.lru_cache(maxsize=8)  # as often as an image is matched
+def _terms(parameters: Parameters, images: str, categories: str) -> str:
+    terms = dataclasses.asdict(parameters) | {
+        "images": images,
+        "categories": categories,
+    }
+    return orjson.dumps(terms, option=orjson.OPT_SORT_KEYS).decode()
 
 
 def _positions(wanted: Iterable[Any], index: dict[Any, int], what: str) -> list[int]:
