@@ -181,7 +181,7 @@ def _common(
     ours: Mapping[str, Collection[Any]], theirs: Mapping[str, Collection[Any]]
 ) -> dict[str, Collection[Any]]:
     """The groups of both, which may not contradict each other."""
-    for name in ours.keys() & theirs.keys():
+    for name in (n for n in ours if n in theirs):
         if set(ours[name]) != set(theirs[name]):
             odd = sorted(map(str, set(ours[name]) ^ set(theirs[name])))
             raise DataError(

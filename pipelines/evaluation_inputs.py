@@ -150,17 +150,17 @@ def _groups(
 ) -> dict[str, list[Any]]:
     """Ids of the categories of each group; only one that is asked for by name may have none."""
     categories = _categories(known)
-    if (options.seen or options.group) and not options.use_categories:
-        flag = "--seen" if options.seen else "--group"
+    has_seen = options.seen is not None
+    if (has_seen or options.group) and not options.use_categories:
+        flag = "--seen" if has_seen else "--group"
         raise OptionError(
             f"{flag} needs categories, --no_use_categories takes them away"
         )
     split: dict[str, list[Any]] = {}
-    if options.use_categories and (options.seen or truth.supervised_ids is not None):
-        seen = truth.supervised_ids
-        if options.seen is not None:
-            seen = ids_named(options.seen, categories, "--seen")
-        assert seen is not None
+    seen = truth.supervised_ids
+    if options.seen is not None:
+        seen = ids_named(options.seen, categories, "--seen")
+    if options.use_categories and seen is not None:
         split = {
             "seen": [c for c in scope.category_ids if c in seen],
             "unseen": [c for c in scope.category_ids if c not in seen],

@@ -20,7 +20,12 @@ def as_coco(records: RecordDirectory, *, with_masks: bool) -> dict[str, Any]:
     images, annotations = [], []
     for example in records.examples(with_masks=with_masks):
         images.append(
-            {"id": example.image_id, "height": example.height, "width": example.width}
+            {
+                "id": example.image_id,
+                "file_name": example.file_name,
+                "height": example.height,
+                "width": example.width,
+            }
         )
         annotations += [
             _annotation(example, number, instance)

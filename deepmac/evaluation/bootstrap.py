@@ -46,6 +46,8 @@ class Resampled:
 
     Attributes:
         evaluation: with every image once.
+        images: of the objects that count, int [..], by category and range; last those of the
+            annotations that predictions for given boxes are compared with.
         values: by name of the COCO number, float64 [B, K]; NaN where a draw has no object of the
             category.
         iou_sum, iou_number: float64 [B, K], of the annotations that predictions for given boxes are
@@ -53,6 +55,7 @@ class Resampled:
     """
 
     evaluation: Evaluation
+    images: Sequence[Sequence[np.ndarray]]
     values: Mapping[str, np.ndarray]
     iou_sum: np.ndarray
     iou_number: np.ndarray
@@ -81,16 +84,23 @@ class Resampled:
         fewer they are, the higher rise the maxima that precision is made of (docs/decisions.md).
         """
         ids = None if category_ids is None else list(category_ids)
-        area_of = {f.name: f.area for f in coco_figures(self.evaluation.parameters)}
         found = {}
         for name, draws in self.of(ids).items():
             draws = draws[~np.isnan(draws)]
-            if not len(draws):
-                continue
-            num_images = self.evaluation.num_images_with(ids, area_of.get(name))
-            if num_images >= FEWEST_IMAGES:
+            if len(draws) and self._num_images(name, ids) >= FEWEST_IMAGES:
                 found[name] = draws - draws.mean()
         return found
+
+    def _num_images(self, figure: str, category_ids: Sequence[Any] | None) -> int:
+        """Images with objects of some categories that the figure is about."""
+        parameters, rows = self.evaluation.parameters, range(len(self.images))
+        if category_ids is not None:
+            rows = self.evaluation.columns(category_ids).tolist()
+        area_of = {f.name: places(f, parameters)[1] for f in coco_figures(parameters)}
+        area = area_of.get(figure)
+        column = -1 if area is None else area
+        images = [self.images[k][column] for k in rows]
+        return len(np.unique(np.concatenate(images))) if images else 0
 
 
 def resample(evaluation: Evaluation, weights: np.ndarray) -> Resampled:
@@ -105,19 +115,19 @@ def resample(evaluation: Evaluation, weights: np.ndarray) -> Resampled:
     figures = coco_figures(parameters)
     values = {f.name: np.full((len(weights), num_categories), np.nan) for f in figures}
     ranked = list(rank_by_category(evaluation.partial, parameters, num_categories))
-    objects = _images_of_objects(evaluation)
+    images = _images_of_objects(evaluation)
     most_rows = max([weights.shape[1], *(len(r.matched) for r in ranked)])
     for block in _blocks(len(weights), most_rows):
         drawn = np.ascontiguousarray(weights[block].T, np.float32)  # [I, b]
         for k, of_category in enumerate(ranked):
-            found = _Draws(of_category, objects[k], drawn, parameters)
+            found = _Draws(of_category, images[k], drawn, parameters)
             for figure in figures:
                 thresholds, area, limit = places(figure, parameters)
                 if area is None or limit is None or not thresholds:
                     continue
                 of = found.precision if figure.is_precision else found.recall
                 values[figure.name][block, k] = of(thresholds, area, limit)
-    return Resampled(evaluation, values, *_given(evaluation, weights))
+    return Resampled(evaluation, images, values, *_given(evaluation, weights))
 
 
 def interval(
@@ -290,7 +300,7 @@ class _Recalls:
 
 
 def _images_of_objects(evaluation: Evaluation) -> list[list[np.ndarray]]:
-    """Images of the objects that count, int [..], by category and range."""
+    """See `Resampled.images`."""
     partial, parameters = evaluation.partial, evaluation.parameters
     num_categories, num_ranges = evaluation.num_truths.shape
     roles = unpack_bits(partial.truth_roles, num_ranges + 1)
@@ -298,7 +308,7 @@ def _images_of_objects(evaluation: Evaluation) -> list[list[np.ndarray]]:
     order = np.argsort(category, kind="stable")
     edges = np.searchsorted(category[order], np.arange(num_categories + 1)).tolist()
     return [
-        [partial.truth_image[rows[roles[rows, a]]] for a in range(num_ranges)]
+        [partial.truth_image[rows[roles[rows, a]]] for a in range(num_ranges + 1)]
         for rows in (order[i:j] for i, j in itertools.pairwise(edges))
     ]
 

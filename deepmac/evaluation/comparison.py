@@ -49,11 +49,12 @@ class ImageChange:
     """What became of an image.
 
     Attributes:
-        image_id: of it.
+        image_id, name: of it; its file name, None where unknown.
         first, second: its scores, see `image_scores`.
     """
 
     image_id: Any
+    name: str | None
     first: float
     second: float
 
@@ -211,8 +212,10 @@ def _changes(
     )
     change = np.abs(np.nan_to_num(after - before))
     order = np.argsort(-change, kind="stable")[: np.count_nonzero(change)]
+    ids = first.scope.image_ids
+    names = first.scope.image_names or (None,) * len(ids)
     return [
-        ImageChange(first.scope.image_ids[i], float(before[i]), float(after[i]))
+        ImageChange(ids[i], names[i], float(before[i]), float(after[i]))
         for i in order.tolist()
     ]
 

@@ -76,6 +76,7 @@ def document_of(compared: Compared) -> dict[str, Any]:
         "images": [
             {
                 "image_id": change.image_id,
+                "file_name": change.name,
                 "a": change.first,
                 "b": change.second,
                 "change": change.second - change.first,
@@ -146,7 +147,9 @@ def tables_of(compared: Compared) -> list[Table]:
         rows = [
             [
                 str(c.image_id),
-                *(f"{v:.3f}" for v in (c.first, c.second)),
+                c.name or "-",
+                f"{c.first:.3f}",
+                f"{c.second:.3f}",
                 f"{c.second - c.first:+.3f}",
             ]
             for c in comparison.images[: compared.num_images]
@@ -155,7 +158,7 @@ def tables_of(compared: Compared) -> list[Table]:
             f"images that changed most, of {len(comparison.images)} that did: "
             f"{_image_score(comparison)}"
         )
-        found.append(Table(title, ["image", "A", "B", "B - A"], rows))
+        found.append(Table(title, ["image", "file", "A", "B", "B - A"], rows, 2))
     return found
 
 

@@ -96,6 +96,7 @@ def read_scope(dataset: Any, parameters: Parameters, where: str) -> Scope:
         image_sizes=_image_sizes([last[i] for i in ids], parameters, where),
         category_ids=sorted_ids(_hashable(category_ids, where), f"{where}: category"),
         category_names=_category_names(categories, where),
+        image_names=_image_names([last[i] for i in ids]),
     )
 
 
@@ -314,6 +315,13 @@ def _hashable(ids: Sequence[Any], where: str) -> Sequence[Any]:
         if isinstance(value, str) and not is_unicode(value):
             raise DataError(f"{where}: id {short(value)} is not Unicode text")
     return ids
+
+
+def _image_names(images: Sequence[Any]) -> tuple[str | None, ...]:
+    """File names, for people alone: what is none that can be shown is left out."""
+    names = [image.get("file_name") for image in images]
+    known = tuple(n if isinstance(n, str) and is_unicode(n) else None for n in names)
+    return known if any(known) else ()
 
 
 def _category_names(

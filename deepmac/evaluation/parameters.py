@@ -135,12 +135,14 @@ class Scope:
         image_sizes: int64 [I, 2], (height, width) in pixels; zeros where unknown.
         category_ids: K ids.
         category_names: name of each category id.
+        image_names: I file names, None where unknown; empty where no image has one.
     """
 
     image_ids: tuple[Any, ...]
     image_sizes: np.ndarray
     category_ids: tuple[Any, ...]
     category_names: Mapping[Any, str]
+    image_names: tuple[str | None, ...] = ()
 
     @functools.cached_property
     def image_index(self) -> dict[Any, int]:
@@ -169,6 +171,9 @@ class Scope:
                 scope,
                 image_ids=tuple(self.image_ids[i] for i in rows),
                 image_sizes=self.image_sizes[rows],
+                image_names=tuple(
+                    self.image_names[i] for i in rows if self.image_names
+                ),
             )
         if category_ids is not None:
             rows = _positions(category_ids, self.category_index, "category")
@@ -184,6 +189,7 @@ class Scope:
             "image_sizes": self.image_sizes.tolist(),
             "category_ids": self.category_ids,
             "category_names": list(self.category_names.items()),
+            "image_names": self.image_names,
         }
 
     @classmethod
@@ -194,6 +200,7 @@ class Scope:
             image_sizes=np.array(stored["image_sizes"], np.int64).reshape(-1, 2),
             category_ids=tuple(stored["category_ids"]),
             category_names=dict(stored["category_names"]),
+            image_names=tuple(stored["image_names"]),
         )
 
     @functools.cached_property

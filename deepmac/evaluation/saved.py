@@ -72,15 +72,19 @@ def from_bytes(data: bytes) -> tuple[Evaluation, dict[str, list[Any]]]:
     except (
         *(AttributeError, EOFError, IndexError, KeyError, OSError, TypeError),
         *(ValueError, zipfile.BadZipFile, zlib.error),
-    ) as e:
-        raise DataError(f"not a saved evaluation, or a damaged one: {e}") from None
+    ):
+        raise DataError(
+            "not an evaluation that `deepmac evaluate` has saved, or a damaged one"
+        ) from None
     return Evaluation(parameters, scope, curves, partial), groups
 
 
 def _header(arrays: Mapping[str, np.ndarray]) -> dict[str, Any]:
     header = orjson.loads(arrays["header"].tobytes()) if "header" in arrays else {}
     if header.get("format") != _FORMAT:
-        raise DataError("not a saved evaluation but another .npz file")
+        raise DataError(
+            "not an evaluation that `deepmac evaluate` has saved, but another .npz file"
+        )
     if header["version"] > _VERSION:
         raise DataError(
             f"a saved evaluation of version {header['version']}; this deepmac reads up to "

@@ -147,22 +147,6 @@ class Evaluation:
         """int64 [K, A], annotations that count in each category and range."""
         return count_by_category(self.partial, self.parameters, self.scope)
 
-    def num_images_with(
-        self, category_ids: Iterable[Any] | None = None, area: str | None = None
-    ) -> int:
-        """Images with objects of some categories (None: all) that count.
-
-        Args:
-            category_ids: of them.
-            area: label of the range in which they count; None: those compared with predictions
-                for given boxes.
-        """
-        labels = [r.label for r in self.parameters.area_ranges]
-        column = -1 if area is None else labels.index(area)
-        image, category, roles = self._truths
-        is_meant = roles[:, column] & self._is_of(category, category_ids)
-        return len(np.unique(image[is_meant]))
-
     @functools.cached_property
     def _truths(self) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         """Of G annotations: int [G] image and category, bool [G, A + 1] roles."""

@@ -26,6 +26,8 @@ def write(folder: Path, quality: float) -> None:
             share = rng.normal(0.8 if category == 1 else quality, 0.1)
             height = int(np.clip(40 * share, 1, 40))
             scene.found((x, 0, 40, height), rng.random(), image, category)
+    for image in scene.truth["images"]:
+        image["file_name"] = f"{image['id']:012d}.jpg"
     scene.truth["categories"][1]["name"] = "two, or | more"
     folder.mkdir(exist_ok=True)
     (folder / "gt.json").write_text(json.dumps(scene.truth))
@@ -90,6 +92,9 @@ def test_the_better_one_is_named(runs, tmp_path, capsys):
     assert [c["id"] for c in document["per_category"]] == [1, 2]
     assert document["per_category"][1]["groups"] == ["unseen", "both"]
     assert len(document["images"]) == 10 <= document["images_changed"]
+    first = document["images"][0]
+    assert first["file_name"] == f"{first['image_id']:012d}.jpg"
+    assert first["file_name"] in text
     page = (out / "comparison.md").read_text()
     assert "| two, or \\| more |" in page
     data = (out / "comparison.csv").read_bytes()
@@ -124,7 +129,7 @@ MISTAKES = {
     "nothing there": ("a/out", "nowhere", (), "nowhere: no such directory or file"),
     "no evaluation": ("empty", "b/out", (), "holds no evaluation-segm.npz or evaluation-bbox.npz: name a directory"),
     "an old one": ("a/out", "old", (), "of an older deepmac; run the evaluation again"),
-    "foreign file": ("foreign.npz", "b/out", (), "foreign.npz: not a saved evaluation"),
+    "foreign file": ("foreign.npz", "b/out", (), "foreign.npz: not an evaluation that `deepmac evaluate` has saved"),
     "kinds": ("a/out", "b/boxes", (), "there is no kind of evaluation in common: {}/a/out has segm; {}/b/boxes has bbox"),
     "kind not there": ("a/out", "b/out", ("--iou_type", "bbox"), "there is no evaluation of bbox: "),
     "images": ("a/out", "a/fewer", (), "do not evaluate the same images (20 in A, 2 in B): only A has 3, 4, 5, 6, ... (18 in all)"),

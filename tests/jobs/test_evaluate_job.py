@@ -55,14 +55,32 @@ def test_two_worker_processes_give_the_same(tmp_path, capsys):
     assert metrics_of(one) == metrics_of(two)
 
 
+def twelve_images() -> Case:
+    """Enough for intervals, and for given boxes."""
+    scene = coco_cases.Scene(images=range(1, 13), categories=(1, 2))
+    for image in range(1, 13):
+        for category in (2, 1):
+            box = (50 * category, 0, 20 + image, 20)
+            scene.object(box, image, category)
+            given = len(scene.truth["annotations"])
+            box = (*box[:3], 8 + image)
+            scene.found(box, image / 20, image, category, annotation_id=given)
+    return scene.case()
+
+
 def test_a_rerun_writes_the_same_and_leaves_nothing_else(tmp_path, capsys):
-    options = as_options(coco_cases.mixed(), tmp_path, arrays=None)
+    case = twelve_images()
+    options = as_options(case, tmp_path, arrays=None, seen="1", draws=50)
     execute(options, [])
     out = tmp_path / "out"
     before = {name: (out / name).read_bytes() for name in OUTPUTS}
     execute(options, BEAM)
     assert before == {name: (out / name).read_bytes() for name in OUTPUTS}
     assert {p.name for p in out.iterdir()} == {*OUTPUTS, "run.json"}
+    assert metrics_of(options)["segm"]["groups"]["unseen"]["intervals"].keys() > {
+        "AP",
+        "mean_iou_at_gt_boxes",
+    }
     runs = json.loads((tmp_path / "out" / "run.json").read_bytes())["runs"]
     assert [run["beam"] for run in runs] == [[], BEAM]
 

@@ -69,20 +69,24 @@ def test_it_takes_at_most_16_bytes_a_detection():
 
 def damaged():
     good = to_bytes(run_ours(coco_cases.mixed()), {"g": [2]})
-    yield "cut off", good[: len(good) // 2], "not a saved evaluation, or a damaged one"
-    yield "empty", b"", "not a saved evaluation"
-    yield "other bytes", b"PK\x03\x04" + b"x" * 100, "not a saved evaluation"
+    yield "cut off", good[: len(good) // 2], "has saved, or a damaged one"
+    yield "empty", b"", "has saved, or a damaged one"
+    yield "other bytes", b"PK\x03\x04" + b"x" * 100, "has saved, or a damaged one"
     middle = len(good) // 2
     spoilt = good[:middle] + bytes(b ^ 255 for b in good[middle : middle + 40])
-    yield "spoilt", spoilt + good[middle + 40 :], "not a saved evaluation"
+    yield "spoilt", spoilt + good[middle + 40 :], "has saved, or a damaged one"
     buffer = io.BytesIO()
     np.savez(buffer, precision=np.zeros(3))
     yield "another .npz", buffer.getvalue(), "another .npz file"
     yield "newer", changed(good, version=2), "of version 2; this deepmac reads up to 1"
-    yield "no version", changed(good, version=None), "not a saved evaluation"
-    yield "list", changed(good, groups=3), "not a saved evaluation"
+    yield "no version", changed(good, version=None), "has saved, or a damaged one"
+    yield "list", changed(good, groups=3), "has saved, or a damaged one"
     parameters = {"iou_type": "segm"}
-    yield "no parameters", changed(good, parameters=parameters), "not a saved eval"
+    yield (
+        "no parameters",
+        changed(good, parameters=parameters),
+        "has saved, or a damaged one",
+    )
 
 
 def changed(data: bytes, **header) -> bytes:
