@@ -26,6 +26,7 @@ from deepmac.evaluation.state import Partial
 from deepmac.evaluation.summary import Evaluation
 from deepmac.terminal import announce
 from pipelines.evaluation_inputs import Task, array_files, prepare
+from pipelines.evaluation_report import REPORT, write_report
 from pipelines.evaluation_units import SpilledUnits, UnitReader, spill
 from pipelines.storage import LocalOutput, hold_output, open_output, refusals_told
 from pipelines.truth_store import write_truths
@@ -118,6 +119,16 @@ class Options:
         default=None,
         metavar="FILE.npz",
     )
+    report: bool = option(
+        "Write report.html: figures, charts and pictures on one page.", default=True
+    )
+    images: str | None = option(
+        "Directory or pattern of the images, for the pictures of the report; a ground truth of "
+        "records holds them.",
+        default=None,
+        metavar="DIR|GLOB",
+    )
+    gallery: int = option("Pictures in each gallery of the report.", default=12)
     unit_images: int = option(
         "On Beam, images of a results file in one piece of work.", default=500
     )
@@ -134,7 +145,8 @@ def execute(options: Options, beam_args: list[str]) -> int:
                 f"--out {options.out} holds what `build` or `label` made; name another"
             )
         # Of an earlier run, which a failure would leave standing.
-        output.remove(METRICS)
+        for name in (METRICS, REPORT):
+            output.remove(name)
         with announce("evaluating"):
             evaluations = _evaluate(tasks, output, options, beam_args)
         ids = tasks[0].ground_truth.annotation_ids
@@ -142,9 +154,15 @@ def execute(options: Options, beam_args: list[str]) -> int:
         if options.arrays:
             _write_arrays(options.arrays, evaluations)
         output.write(METRICS, _dump(document))
+        if options.report:
+            with announce("drawing the report"):
+                write_report(
+                    output, tasks, evaluations, document, options, beam_args, started
+                )
         facts = {"options": dataclasses.asdict(options), "beam": list(beam_args)}
         note_run(output, "evaluate", started, facts)
-    _print(document, list(evaluations), options.out)
+    names = [METRICS, REPORT] if options.report else [METRICS]
+    _print(document, list(evaluations), options.out, names)
     return 0
 
 
@@ -277,7 +295,9 @@ def _write_arrays(path: str, evaluations: Mapping[str, Evaluation]) -> None:
             open_output(str(file.parent)).write(file.name, buffer.getvalue())
 
 
-def _print(document: Mapping[str, Any], kinds: Sequence[str], out: str) -> None:
+def _print(
+    document: Mapping[str, Any], kinds: Sequence[str], out: str, names: Sequence[str]
+) -> None:
     console = Console(highlight=False)
     if not console.is_terminal:
         console = Console(highlight=False, width=100)
@@ -285,7 +305,8 @@ def _print(document: Mapping[str, Any], kinds: Sequence[str], out: str) -> None:
         console.print(tables(document, kind))
     for warning in document["warnings"]:
         console.print(f"warning: {warning}", markup=False, soft_wrap=True)
-    console.print(f"{out}/{METRICS}", markup=False, soft_wrap=True)
+    for name in names:
+        console.print(f"{out}/{name}", markup=False, soft_wrap=True)
 
 
 if __name__ == "__main__":

@@ -114,7 +114,7 @@ def _of_matches(evaluation: Evaluation, hits: Hits, number: int) -> list[Gallery
     def gallery(name: str, order: np.ndarray) -> Gallery:
         chosen = [
             dataclasses.replace(
-                _detection(evaluation, hits.row[i]),
+                _detection(evaluation, int(hits.row[i])),
                 ordinal=int(hits.ordinal[i]),
                 iou=float(hits.iou[i]),
             )
@@ -135,7 +135,7 @@ def _wrong(evaluation: Evaluation, number: int) -> Gallery:
     rows = np.flatnonzero(takes_part & ~is_right)
     rank, category = partial.rank[rows], partial.category[rows]
     order = np.lexsort((rank, category, partial.image[rows], -partial.score[rows]))
-    chosen = [_detection(evaluation, row) for row in rows[order[:number]]]
+    chosen = [_detection(evaluation, int(row)) for row in rows[order[:number]]]
     return Gallery("false", tuple(chosen), len(rows))
 
 
