@@ -85,7 +85,7 @@ def write_report(
         document,
         evaluations,
         {name: list(ids) for name, ids in tasks[0].groups.items()},
-        Produced(_command(options, beam_args), _facts(started)),
+        Produced(_command(options, beam_args), _facts(started), _values(options)),
         galleries=drawn.galleries,
         not_shown=drawn.not_shown,
         note=note,
@@ -117,6 +117,17 @@ def _command(options: "Options", beam_args: Sequence[str]) -> str:
     if beam_args:
         words += ["--", *beam_args]
     return shlex.join(words)
+
+
+def _values(options: "Options") -> list[tuple[str, str]]:
+    values = dataclasses.asdict(options).items()
+    return [(name, _told(v)) for name, v in values if v is not None]
+
+
+def _told(value: Any) -> str:
+    if isinstance(value, bool):
+        return "yes" if value else "no"
+    return ", ".join(map(str, value)) if isinstance(value, tuple) else str(value)
 
 
 def _facts(started: float) -> list[tuple[str, str]]:

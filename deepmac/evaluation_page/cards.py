@@ -162,7 +162,7 @@ def _title(card: Card) -> str:
     if card.category is None:
         return html.escape(card.predicted or "")
     if card.predicted is None:
-        return f"{html.escape(card.category)} (nothing predicted)"
+        return f"{html.escape(card.category)} (missed)"
     if card.predicted != card.category:
         return (
             f"{html.escape(card.category)}, predicted as {html.escape(card.predicted)}"

@@ -342,7 +342,7 @@ class Figures:
         is_probability = (low, high) == (0, 1)
         if is_probability:
             ends = axes.across(0), axes.down(0), axes.across(1), axes.down(1)
-            parts.append(charts.line(*ends, "#888", "grid", stroke_dasharray="5 4"))
+            parts.append(charts.line(*ends, "#888", "ideal", stroke_dasharray="5 4"))
         told = []
         for number, (name, some) in enumerate(found.items()):
             filled = np.flatnonzero(some.number)
@@ -400,7 +400,7 @@ class Figures:
         )
         svg = charts.embedded(parts, axes.width, axes.height, f"detections: {label}")
         return _figure(
-            f"<b>Detections</b> by score, {number.sum():,} in all; dark: those that are right "
+            f"<b>Detections</b> by score, {number.sum():,} in all; full: those that are right "
             f"(logarithmic)",
             svg,
         )

@@ -32,10 +32,12 @@ class Produced:
     Attributes:
         command: that makes it again.
         facts: names and values, such as the version.
+        options: all of them, with their values.
     """
 
     command: str
     facts: Sequence[tuple[str, str]]
+    options: Sequence[tuple[str, str]]
 
 
 def render_report(
@@ -80,6 +82,7 @@ def render_report(
             [(_words(name), f"{n:,}") for name, n in document["counts"].items()]
         ),
         command=html.escape(produced.command),
+        options=pairs(produced.options),
         facts=pairs([*produced.facts, *_bootstrap_facts(document)]),
     )
 
@@ -117,10 +120,10 @@ def _kind(
             "On the dashed line a score is the probability of being right. Points below it are "
             "scores that promise too much.",
         ),
-        _part("Pictures", (LEGEND + pictures) if pictures else _quiet(note)),
         _part("Categories", categories(rows, f"{_TITLES[kind]}: categories"))
         if rows
         else "",
+        _part("Pictures", (LEGEND + pictures) if pictures else _quiet(note)),
     ]
     return f"<section class=kind id={kind}>{''.join(parts)}</section>\n"
 
@@ -213,6 +216,7 @@ _PAGE = """<!DOCTYPE html>
 <section id=produced>
 <h2>How it was made</h2>
 <pre><code>{command}</code></pre>
+<details><summary>All options</summary>{options}</details>
 <div class=beside><div><h3>Run</h3>{facts}</div><div><h3>Counts</h3>{counts}</div></div>
 </section>
 </main>
