@@ -161,7 +161,7 @@ def execute(options: Options, beam_args: list[str]) -> int:
                 )
         facts = {"options": dataclasses.asdict(options), "beam": list(beam_args)}
         note_run(output, "evaluate", started, facts)
-    names = [METRICS, REPORT] if options.report else [METRICS]
+    names = [REPORT, METRICS] if options.report else [METRICS]
     _print(document, list(evaluations), options.out, names)
     return 0
 

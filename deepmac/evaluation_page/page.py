@@ -159,8 +159,8 @@ def _intervals_note(document: Mapping[str, Any]) -> str:
     if not bootstrap or not bootstrap["draws"]:
         return ""
     return _quiet(
-        f"In brackets and as whiskers: {bootstrap['interval']:.0%} intervals. Other images of the "
-        f"same kind would give figures within them."
+        f"In brackets and as whiskers: {bootstrap['interval']:.0%} intervals of the bootstrap over "
+        f"images, which tell how far the figures would differ on other images of the same kind."
     )
 
 

@@ -94,6 +94,7 @@ def test_a_rerun_writes_the_same_and_leaves_nothing_else(tmp_path, capsys):
     assert (tmp_path / "out" / "metrics.json").read_bytes() == before
     assert sorted(p.name for p in (tmp_path / "out").iterdir()) == [
         "metrics.json",
+        "report.html",
         "run.json",
     ]
     runs = json.loads((tmp_path / "out" / "run.json").read_bytes())["runs"]
