@@ -168,7 +168,7 @@ class Figures:
             parts.append(charts.curve(axes, curves.recalls, values, _colour(number)))
             told.append(f"{name} {values.mean():.3f}")
         area = f"{axes.left} {axes.top} {axes.end - axes.left} {axes.floor - axes.top}"
-        parts.append(f'<g class=chosen data-area="{area}"></g>')
+        parts.append(f'<g class="chosen" data-area="{area}"></g>')
         words = f"precision against recall, {label}: mean precision {', '.join(told)}"
         svg = charts.embedded(parts, axes.width, axes.height, words)
         return _figure(f"<b>{html.escape(label)}</b>", svg)
