@@ -6,6 +6,7 @@ from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+import pycocotools.mask as coco_mask
 
 from deepmac.boxes import from_xywh
 from deepmac.data.coco import read_image_entry
@@ -17,6 +18,7 @@ from deepmac.data.json_stream import stream_members
 from deepmac.data.paths import printable
 from deepmac.errors import DataError
 from deepmac.evaluation.detections import Detections, read_detections
+from deepmac.evaluation.distributions import right_at
 from deepmac.evaluation.ground_truth import GroundTruth
 from deepmac.evaluation.results_file import ResultsFile, place_of
 from deepmac.evaluation.selection import Choice, Gallery, choose_galleries
@@ -27,6 +29,8 @@ from deepmac.match_picture import draw_match
 
 if TYPE_CHECKING:
     from pipelines.evaluation_inputs import Task
+
+_NEAR = 0.1  # IoU from which on a mistake is said to be about an object
 
 Stored = tuple[Any, str, bytes | Unusable]
 """An image: id, file name, and the encoded bytes or why there are none."""
@@ -96,6 +100,7 @@ class _Drawing:
             for choice in gallery.choices:
                 self._by_image[choice.image].add(choice)
         self._found = _Found(task, self._by_image)
+        self._right_at = right_at(task.parameters)
         self._cards: dict[Choice, Card] = {}
 
     @property
@@ -128,28 +133,30 @@ class _Drawing:
         ]
 
     def _card(self, choice: Choice, file_name: str, pixels: np.ndarray) -> Card:
-        scope = self._truth.scope
-        truth = annotation_id = category = predicted = score = name = None
-        if choice.ordinal is not None:
-            # All annotations are here, so an annotation's number is its row.
-            truth = _shape(self._truth, choice.ordinal, pixels.shape)
-            annotation_id = self._truth.annotation_ids[choice.ordinal]
-            category = _name(scope, self._truth.category[choice.ordinal])
-        row = self._found.row_of(choice, annotation_id)
-        if row is not None:
-            detections = self._found.detections
-            predicted = _shape(detections, row, pixels.shape)
-            name = _name(scope, detections.category[row])
-            score = float(detections.score[row])
+        truths, detections = self._truth, self._found.detections
+        scope = truths.scope
+        # All annotations are here, so an annotation's number is its row.
+        truth, iou, remark = choice.ordinal, choice.iou, ""
+        row = self._found.row_of(
+            choice, None if truth is None else truths.annotation_ids[truth]
+        )
+        if row is None:
+            remark = "missed"
+        elif truth is None:
+            truth, iou = _nearest(truths, choice.image, detections, row)
+            remark = _mistake(truths, truth, iou, detections, row, self._right_at)
+        is_there = None if truth is None else _shape(truths, truth, pixels.shape)
+        predicted = None if row is None else _shape(detections, row, pixels.shape)
         return Card(
-            picture=draw_match(pixels, predicted, truth),
+            picture=draw_match(pixels, predicted, is_there),
             image_id=scope.image_ids[choice.image],
             file_name=printable(file_name),
-            annotation_id=annotation_id,
-            category=category,
-            predicted=name,
-            score=score,
-            iou=choice.iou,
+            annotation_id=None if truth is None else truths.annotation_ids[truth],
+            category=None if truth is None else _name(scope, truths.category[truth]),
+            predicted=None if row is None else _name(scope, detections.category[row]),
+            score=None if row is None else float(detections.score[row]),
+            iou=iou,
+            remark=remark,
         )
 
 
@@ -214,6 +221,44 @@ def _shape(
             f"{mask.shape[0]} x {mask.shape[1]}"
         )
     return mask
+
+
+def _nearest(
+    truths: GroundTruth, image: int, detections: Detections, row: int
+) -> tuple[int, float] | tuple[None, None]:
+    """Row of the object of the image that a detection overlaps most, and their IoU."""
+    rows = np.arange(*np.searchsorted(truths.image, [image, image + 1]))
+    if not rows.size:
+        return None, None
+    shapes = [_coco_shape(truths, i) for i in rows.tolist()]
+    own = [_coco_shape(detections, row)]
+    iou = coco_mask.iou(own, shapes, [0] * len(shapes))[0]
+    if iou.max() < _NEAR:
+        return None, None
+    return int(rows[np.argmax(iou)]), float(iou.max())
+
+
+def _mistake(
+    truths: GroundTruth,
+    truth: int | None,
+    iou: float | None,
+    detections: Detections,
+    row: int,
+    right_at: float,
+) -> str:
+    """What is wrong with a detection, where its category does not tell."""
+    if truth is None or iou is None:
+        return "nothing there"
+    if truths.category[truth] != detections.category[row]:
+        return ""
+    return "found twice" if iou >= right_at else "too far off"
+
+
+def _coco_shape(columns: GroundTruth | Detections, row: int) -> Any:
+    """As pycocotools takes it."""
+    if len(columns.masks):
+        return columns.masks.rle(row)
+    return columns.boxes[row].tolist()
 
 
 def _name(scope: Any, category: int) -> str:

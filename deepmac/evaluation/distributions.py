@@ -11,6 +11,7 @@ from typing import Any
 
 import numpy as np
 
+from deepmac.evaluation.parameters import Parameters
 from deepmac.evaluation.state import unpack_bits
 from deepmac.evaluation.summary import Evaluation
 
@@ -184,7 +185,7 @@ def reliability(
         number=number,
         right=np.bincount(place[is_right], minlength=num_bins),
         score=np.divide(total, number, out=nothing, where=number > 0),
-        iou=parameters.iou_thresholds[at],
+        iou=right_at(parameters),
     )
 
 
@@ -214,6 +215,11 @@ def iou_by_size(
         iou = hits.iou[chosen & roles[at, a]]
         found[area_range.label] = (float(iou.mean()), len(iou)) if len(iou) else None
     return found
+
+
+def right_at(parameters: Parameters) -> float:
+    """The IoU from which on a detection is called right."""
+    return parameters.iou_thresholds[_hit_threshold(parameters.iou_thresholds)]
 
 
 def outcomes(evaluation: Evaluation) -> tuple[np.ndarray, np.ndarray]:

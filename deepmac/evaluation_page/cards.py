@@ -21,6 +21,7 @@ class Card:
         predicted: name of the detection's category; None for an object alone.
         score: of the detection.
         iou: of both; None where either is missing.
+        remark: what else is to be said of it, in a word or two.
     """
 
     picture: MatchPicture
@@ -31,6 +32,7 @@ class Card:
     predicted: str | None = None
     score: float | None = None
     iou: float | None = None
+    remark: str = ""
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -159,15 +161,11 @@ def _card(card: Card, name: str, noun: str) -> str:
 
 
 def _title(card: Card) -> str:
-    if card.category is None:
-        return html.escape(card.predicted or "")
-    if card.predicted is None:
-        return f"{html.escape(card.category)} (missed)"
-    if card.predicted != card.category:
-        return (
-            f"{html.escape(card.category)}, predicted as {html.escape(card.predicted)}"
-        )
-    return html.escape(card.category)
+    names = [card.category, card.predicted]
+    title = html.escape(next(name for name in names if name is not None))
+    if None not in names and card.category != card.predicted:
+        title += f", predicted as {html.escape(card.predicted or '')}"
+    return f"{title} ({card.remark})" if card.remark else title
 
 
 def _path(path: str, kind: str) -> str:

@@ -1,5 +1,6 @@
 """The report that the evaluate job writes: its pictures, and what it says where there are none."""
 
+import html
 import re
 from pathlib import Path
 
@@ -93,6 +94,55 @@ def test_pictures_show_the_mask_that_the_figures_are_of(given, tmp_path):
         assert ('class="extra"' in figure) == (n % 5 != 4 and n % 4 != 0)
         if n % 5 != 4:
             assert f"score {0.3 + 0.07 * (n % 10):.2f}" in figure
+
+
+@pytest.mark.parametrize("kind", ["segm", "bbox"])
+def test_a_mistake_is_told_with_the_object_it_is_about(detections, tmp_path, kind):
+    """One object found well, found twice, found badly, under another name; and one of nothing."""
+    truth = orjson.loads(Path(detections["ground_truth"]).read_bytes())
+    first = max(truth["annotations"], key=lambda a: a["area"])
+    names = {c["id"]: c["name"] for c in truth["categories"]}
+    name, other = (
+        names[first["category_id"]],
+        next(c for c in names if c != first["category_id"]),
+    )
+    x, y, width, height = first["bbox"]
+
+    def found(score, category, box, image=first["image_id"]):
+        left, top, right, low = box[0], box[1], box[0] + box[2], box[1] + box[3]
+        return {
+            "image_id": image,
+            "category_id": category,
+            "score": score,
+            "bbox": box,
+            "segmentation": [[left, top, right, top, right, low, left, low]]
+            if kind == "bbox"
+            else first["segmentation"],
+        }
+
+    own = first["category_id"]
+    results = [
+        found(0.9, own, [x, y, width, height]),
+        found(0.8, own, [x, y, width, height * 0.9]),
+        found(0.7, other, [x, y, width, height]),
+    ]
+    if kind == "bbox":
+        results.append(found(0.6, own, [x, y, width, height * 0.3]))
+    (tmp_path / "results.json").write_bytes(orjson.dumps(results))
+    page = report(
+        detections,
+        tmp_path / "out",
+        predictions=str(tmp_path / "results.json"),
+        iou_type=(kind,),
+    )
+    mistakes = page.html.partition("Most confident mistakes")[2].partition("<h4>")[0]
+    titles = re.findall("<figcaption><b>(.*?)</b>", mistakes)
+    assert titles[:2] == [
+        f"{name} (found twice)",
+        f"{name}, predicted as {html.escape(names[other])}",
+    ]
+    if kind == "bbox":
+        assert titles[2] == f"{name} (too far off)"
 
 
 def test_masks_and_boxes_are_on_one_page(detections, tmp_path):

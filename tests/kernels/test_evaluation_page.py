@@ -193,13 +193,17 @@ def test_a_card_has_its_figures_ids_and_three_views_of_one_picture():
 
 def test_what_is_missing_or_mistaken_is_said():
     cards = [
-        card(predicted=None, score=None, iou=None),
+        card(predicted=None, score=None, iou=None, remark="missed"),
         card(predicted="dog"),
-        card(category=None, annotation_id=None, iou=None),
+        card(category=None, annotation_id=None, iou=None, remark="nothing there"),
     ]
     page = render(mixed(), galleries=gallery(*cards))
     titles = [text for tag, text in page.texts if tag == "b"]
-    assert titles[-3:] == ["cat (missed)", "cat, predicted as dog", "cat"]
+    assert titles[-3:] == [
+        "cat (missed)",
+        "cat, predicted as dog",
+        "cat (nothing there)",
+    ]
 
 
 def test_text_of_users_stays_text():
