@@ -17,8 +17,10 @@ from deepmac.evaluation_page.cards import (
     galleries_html,
     not_shown_html,
 )
-from deepmac.evaluation_page.figures import Figures
+from deepmac.evaluation_page.distribution_figures import calibration, overlaps
+from deepmac.evaluation_page.figures import bars, precision
 from deepmac.evaluation_page.tables import categories, headline, pairs
+from deepmac.evaluation_page.view import View
 from deepmac.gallery import BASE_STYLE
 
 _TITLES = {"segm": "Masks", "bbox": "Boxes"}
@@ -96,8 +98,8 @@ def _kind(
 ) -> str:
     kind = evaluation.parameters.iou_type
     figures = document[kind]
-    charts = Figures(evaluation, figures, groups)
-    legend = charts.legend()
+    view = View(evaluation, figures, groups)
+    legend = view.legend()
     rows = figures["per_category"]
     pictures = galleries_html(
         galleries, kind, _NOUNS[kind], is_for_given_boxes(evaluation)
@@ -106,17 +108,17 @@ def _kind(
         f"<h2>{_TITLES[kind]}</h2>",
         _intervals_note(document),
         headline(figures),
-        _part("Groups" if groups else "Main figures", charts.bars()),
+        _part("Groups" if groups else "Main figures", bars(view)),
         _part(
             "Precision and recall",
-            f"{legend}{charts.precision()}",
+            f"{legend}{precision(view)}",
             "Mean over the categories. The further a curve reaches to the right before it falls, "
             "the more objects are found before mistakes come.",
         ),
-        _part("IoU", f"{legend}{charts.overlaps()}"),
+        _part("IoU", f"{legend}{overlaps(view)}"),
         _part(
             "Score calibration",
-            f"{legend}{charts.calibration()}",
+            f"{legend}{calibration(view)}",
             "On the dashed line a score is the probability of being right. Points below it are "
             "scores that promise too much.",
         ),
