@@ -45,14 +45,20 @@ venv-jax: .venv-jax/.installed
 quickstart: venv
 	$(BIN)/deepmac quickstart --out quickstart
 
+# In CI that is a failure, not a notice: see tests/support/browser.py.
+WITHOUT_BROWSER := command -v chromium > /dev/null || \
+  echo "note: no chromium here, so no page was opened in a browser (apt-get install chromium)"
+
 # Each worker takes about 4 GiB.
 WORKERS ?= 2
 
 test: venv
 	$(BIN)/python -m pytest --numprocesses $(WORKERS) --dist worksteal
+	@$(WITHOUT_BROWSER)
 
 test-fast: venv
 	$(BIN)/python -m pytest --numprocesses $(WORKERS) --dist worksteal -m "not slow"
+	@$(WITHOUT_BROWSER)
 
 TARGETS ?= config coco rle records checkpoints images
 MINUTES ?= 10

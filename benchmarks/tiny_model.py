@@ -18,6 +18,7 @@ import orjson
 
 from benchmarks.partial_supervision.score import examples, judge
 from benchmarks.partial_supervision.statistics import Estimate, estimate, paired
+from deepmac import charts
 from deepmac.data.decode import decode_rgb
 from deepmac.label import Settings, label_images
 from deepmac.precision import compare
@@ -132,45 +133,23 @@ def _rounded(e: Estimate) -> dict:
 def draw(score: dict) -> str:
     """An SVG: mean IoU against mean score, seen and unseen; on the line both are the same."""
     size, margin, low = 400, 48, 0.3
-
-    def x(value: float) -> float:
-        return margin + (value - low) / (1 - low) * (size - 2 * margin)
-
-    def y(value: float) -> float:
-        return size - x(value)
-
+    sides = {"left": margin, "right": margin, "top": margin, "bottom": margin}
+    axes = charts.Axes(x=(low, 1), y=(low, 1), width=size, height=size, **sides)
+    ticks = charts.even_ticks(low, 1, 0.1, ".1f")
     parts = [
-        f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {size} {size}" width="{size}" '
-        f'height="{size}" font-family="sans-serif" font-size="12">',
-        f'<rect width="{size}" height="{size}" fill="white"/>',
-        f'<line x1="{x(low)}" y1="{y(low)}" x2="{x(1)}" y2="{y(1)}" stroke="#bbb"/>',
+        *charts.grid(axes, ticks, ticks, "mean score", "mean IoU"),
+        charts.line(axes.left, axes.floor, axes.end, axes.top, "#bbb"),
     ]
-    for tick in np.arange(low, 1.01, 0.1):
-        parts += [
-            f'<text x="{x(tick):.1f}" y="{size - margin + 18}" text-anchor="middle">{tick:.1f}</text>',
-            f'<text x="{margin - 8}" y="{y(tick) + 4:.1f}" text-anchor="end">{tick:.1f}</text>',
-        ]
     for number, (group, colour) in enumerate((("seen", "#888"), ("unseen", "#1f5fa8"))):
-        points = [(x(a), y(max(b, low))) for a, b in score[group]["bins"]]
-        path = " ".join(f"{a:.1f},{b:.1f}" for a, b in points)
-        parts.append(
-            f'<polyline points="{path}" fill="none" stroke="{colour}" stroke-width="2"/>'
-        )
-        parts += [
-            f'<circle cx="{a:.1f}" cy="{b:.1f}" r="3.5" fill="{colour}"/>'
-            for a, b in points
-        ]
+        points = [(a, max(b, low)) for a, b in score[group]["bins"]]
+        parts.append(charts.curve(axes, *zip(*points, strict=True), colour))
+        parts += [charts.dot(axes, a, b, colour) for a, b in points]
         correlation = score[group]["rank_correlation_with_iou"]
+        words = f"{group}: rank correlation {correlation:.2f}"
         parts.append(
-            f'<text x="{margin + 12}" y="{margin + 16 * number}" fill="{colour}">{group}: rank '
-            f"correlation {correlation:.2f}</text>"
+            charts.text(margin + 12, margin + 16 * (number + 1), words, fill=colour)
         )
-    parts += [
-        f'<text x="{size / 2}" y="{size - 8}" text-anchor="middle">mean score</text>',
-        f'<text transform="translate(14 {size / 2}) rotate(-90)" text-anchor="middle">mean IoU</text>',
-        "</svg>",
-    ]
-    return "\n".join(parts) + "\n"
+    return charts.document(parts, size, size, font_size=12)
 
 
 def main() -> None:

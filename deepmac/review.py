@@ -13,11 +13,10 @@ import math
 from collections.abc import Iterable, Mapping
 from typing import Any
 
-import cv2
 import numpy as np
 
+from deepmac import crops
 from deepmac.boxes import from_xywh
-from deepmac.errors import DataError
 from deepmac.masks import decode_rle, rle_from_segmentation
 
 LOW_FRACTION = 0.05
@@ -26,11 +25,6 @@ LOW_FRACTION = 0.05
 NUM_RANDOM = 50
 
 _SIDE = 360  # pixels of the longer side of a picture
-_LARGEST_SCALE = 8
-_MARGIN = 0.25  # of the longer side of the box, on each side
-_LEAST_MARGIN = 12  # pixels of the image
-_ROUNDING = 1e-3  # pixels of the image
-_QUALITY = 82  # of JPEG
 
 
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
@@ -163,65 +157,15 @@ def draw_picture(image: np.ndarray, row: Mapping[str, Any]) -> Picture:
     height, width = image.shape[:2]
     mask = decode_rle(rle_from_segmentation(row["segmentation"], height, width))
     box = from_xywh(np.array(row["box_xywh"], np.float64))
-    top, left, bottom, right = _window(box, mask)
-    piece = image[top:bottom, left:right]
-    scale = min(_SIDE / max(piece.shape[:2]), _LARGEST_SCALE)
-    size = tuple(max(round(n * scale), 1) for n in (right - left, bottom - top))
-    scaled = cv2.resize(
-        piece, size, interpolation=cv2.INTER_AREA if scale < 1 else cv2.INTER_CUBIC
-    )
-    is_encoded, encoded = cv2.imencode(
-        ".jpg",
-        cv2.cvtColor(scaled, cv2.COLOR_RGB2BGR),
-        (cv2.IMWRITE_JPEG_QUALITY, _QUALITY),
-    )
-    if not is_encoded:
-        raise DataError("its picture cannot be encoded")
+    window = crops.around([box, mask], (height, width))
+    top, left, bottom, right = window
+    size = crops.scaled_size(window, _SIDE)
     across, down = size[0] / (right - left), size[1] / (bottom - top)
     y0, x0, y1, x1 = (box - 2 * [top, left]) * (2 * [down, across])
     return Picture(
-        jpeg=encoded.tobytes(),
+        jpeg=crops.encode(image[top:bottom, left:right], size),
         width=size[0],
         height=size[1],
-        outline=_outline(mask[top:bottom, left:right], size),
+        outline=crops.outline(crops.scale_mask(mask[top:bottom, left:right], size)),
         box=(float(x0), float(y0), float(x1 - x0), float(y1 - y0)),
     )
-
-
-def _window(box: np.ndarray, mask: np.ndarray) -> tuple[int, int, int, int]:
-    """Rows and columns around box and mask: top, left, bottom, right, in whole pixels."""
-    rows, cols = np.flatnonzero(mask.any(axis=1)), np.flatnonzero(mask.any(axis=0))
-    low, high = box[:2], box[2:]
-    if rows.size:
-        low = np.minimum(low, [rows[0], cols[0]])
-        high = np.maximum(high, [rows[-1] + 1, cols[-1] + 1])
-    margin = max(_MARGIN * (high - low).max(), _LEAST_MARGIN)
-    size = np.array(mask.shape)
-    # Boxes of records have been rounded; that must not show another row of pixels.
-    low, high = low - margin + _ROUNDING, high + margin - _ROUNDING
-    first = np.clip(np.floor(low), 0, size - 1).astype(int)
-    last = np.clip(np.ceil(high), first + 1, size).astype(int)
-    return int(first[0]), int(first[1]), int(last[0]), int(last[1])
-
-
-def _outline(mask: np.ndarray, size: tuple[int, int]) -> str:
-    """The edge of a mask, scaled to `size` (width, height), as an SVG path."""
-    if not mask.any():
-        return ""
-    is_smaller = size[0] < mask.shape[1]
-    grey = cv2.resize(
-        mask.astype(np.uint8) * 255,
-        size,
-        interpolation=cv2.INTER_AREA if is_smaller else cv2.INTER_NEAREST,
-    )
-    # What is thinner than a pixel of the picture is shown all the same.
-    filled = grey > 127 if (grey > 127).any() else grey > 0
-    loops, _ = cv2.findContours(
-        filled.astype(np.uint8), cv2.RETR_CCOMP, cv2.CHAIN_APPROX_SIMPLE
-    )
-    paths = []
-    for loop in loops:
-        points = cv2.approxPolyDP(loop, 0.7, closed=True)[:, 0] + 0.5
-        steps = " ".join(f"{x:g},{y:g}" for x, y in points)
-        paths.append(f"M{steps}Z")
-    return "".join(paths)

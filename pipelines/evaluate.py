@@ -24,6 +24,7 @@ from deepmac.evaluation.summary import Evaluation
 from deepmac.evaluation.tables import groups_csv, markdown, per_category_csv, tables
 from deepmac.terminal import announce
 from pipelines.evaluation_inputs import Task, array_files, prepare
+from pipelines.evaluation_report import REPORT, write_report
 from pipelines.evaluation_runs import evaluate_here, evaluate_on_beam
 from pipelines.storage import LocalOutput, hold_output, open_output, refusals_told
 from pipelines.unit_files import JOB, note_run
@@ -130,6 +131,16 @@ class Options:
         default=None,
         metavar="FILE.npz",
     )
+    report: bool = option(
+        "Write report.html: figures, charts and pictures on one page.", default=True
+    )
+    images: str | None = option(
+        "Directory or pattern of the images, for the pictures of the report; a ground truth of "
+        "records holds them.",
+        default=None,
+        metavar="DIR|GLOB",
+    )
+    gallery: int = option("Pictures in each gallery of the report.", default=12)
     num_processes: int = option(
         "Processes that match, on this machine and without Beam. Worth it for predictions in a "
         "directory; a results file must be sorted first.",
@@ -151,7 +162,8 @@ def execute(options: Options, beam_args: list[str]) -> int:
             raise OptionError(
                 f"--out {options.out} holds what `build` or `label` made; name another"
             )
-        for name in OUTPUTS:  # of an earlier run, which a failure would leave standing
+        # Of an earlier run, which a failure would leave standing
+        for name in (*OUTPUTS, REPORT):
             output.remove(name)
         with announce("evaluating"):
             evaluations = _evaluate(tasks, output, options, beam_args)
@@ -167,9 +179,15 @@ def execute(options: Options, beam_args: list[str]) -> int:
             output.write(STATES[kind], to_bytes(evaluation, groups))
         for name, data in _files(document, list(evaluations)).items():
             output.write(name, data)
+        if options.report:
+            with announce("drawing the report"):
+                write_report(
+                    output, tasks, evaluations, document, options, beam_args, started
+                )
         facts = {"options": dataclasses.asdict(options), "beam": list(beam_args)}
         note_run(output, "evaluate", started, facts)
-    _print(document, list(evaluations), options.out)
+    names = [REPORT, METRICS] if options.report else [METRICS]
+    _print(document, list(evaluations), options.out, names)
     return 0
 
 
@@ -233,7 +251,9 @@ def _write_arrays(path: str, evaluations: Mapping[str, Evaluation]) -> None:
             open_output(str(file.parent)).write(file.name, buffer.getvalue())
 
 
-def _print(document: Mapping[str, Any], kinds: Sequence[str], out: str) -> None:
+def _print(
+    document: Mapping[str, Any], kinds: Sequence[str], out: str, names: Sequence[str]
+) -> None:
     console = Console(highlight=False)
     if not console.is_terminal:
         console = Console(highlight=False, width=100)
@@ -241,7 +261,8 @@ def _print(document: Mapping[str, Any], kinds: Sequence[str], out: str) -> None:
         console.print(tables(document, kind))
     for warning in document["warnings"]:
         console.print(f"warning: {warning}", markup=False, soft_wrap=True)
-    console.print(f"{out}/{METRICS}", markup=False, soft_wrap=True)
+    for name in names:
+        console.print(f"{out}/{name}", markup=False, soft_wrap=True)
 
 
 if __name__ == "__main__":

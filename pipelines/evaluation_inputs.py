@@ -26,6 +26,7 @@ from deepmac.evaluation.parameters import (
 )
 from deepmac.evaluation.results_file import ResultsFile, Scattered
 from deepmac.terminal import announce
+from pipelines.evaluation_report import check_report
 from pipelines.evaluation_units import DirectoryUnits
 from pipelines.preflight import Problems, check_output
 
@@ -68,7 +69,7 @@ def prepare(options: "Options", beam_args: Sequence[str]) -> list[Task]:
     for iou_type in dict.fromkeys(options.iou_type):
         with problems.noting():
             kinds.append(parameters_of(options, iou_type))
-    for check in (_check_arrays, _check_numbers, _check_draws):
+    for check in (_check_arrays, _check_numbers, _check_draws, check_report):
         with problems.noting():
             check(options)
     with problems.noting():

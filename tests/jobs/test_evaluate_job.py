@@ -8,7 +8,7 @@ import json
 import coco_cases
 import numpy as np
 import pytest
-from coco_reference import read_truth, run_reference
+from coco_reference import Case, read_truth, run_reference
 from evaluation_files import as_options, metrics_of, with_boxes, write_predictions
 
 from deepmac.errors import DataError
@@ -76,7 +76,7 @@ def test_a_rerun_writes_the_same_and_leaves_nothing_else(tmp_path, capsys):
     before = {name: (out / name).read_bytes() for name in OUTPUTS}
     execute(options, BEAM)
     assert before == {name: (out / name).read_bytes() for name in OUTPUTS}
-    assert {p.name for p in out.iterdir()} == {*OUTPUTS, "run.json"}
+    assert {p.name for p in out.iterdir()} == {*OUTPUTS, "report.html", "run.json"}
     assert metrics_of(options)["segm"]["groups"]["unseen"]["intervals"].keys() > {
         "AP",
         "mean_iou_at_gt_boxes",

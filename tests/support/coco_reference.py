@@ -35,6 +35,38 @@ class Case:
 
 def run_reference(case: Case) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
     """Precision, recall, scores and stats of pycocotools."""
+    run = _run(case)
+    return run.eval["precision"], run.eval["recall"], run.eval["scores"], run.stats
+
+
+def reference_matches(case: Case) -> dict[Any, float]:
+    """Id of each annotation that pycocotools has matched at the lowest threshold -> their IoU.
+
+    In the first area range; what is ignored, and what has the id 0, is left out.
+    """
+    run, found = _run(case), {}
+    lowest = int(np.argmin(case.parameters.iou_thresholds))
+    first = case.parameters.area_ranges[0]
+    for cell in filter(None, run.evalImgs):
+        if cell["aRng"] != [first.low, first.high]:
+            continue
+        key = cell["image_id"], cell["category_id"]
+        category = key[1] if case.parameters.use_categories else -1
+        iou = run.ious[key[0], category]
+        truths = (
+            run._gts[key]
+            if case.parameters.use_categories
+            else [t for c in run._paramsEval.catIds for t in run._gts[key[0], c]]
+        )
+        columns = {t["id"]: column for column, t in enumerate(truths)}
+        matched, ignored = cell["dtMatches"][lowest], cell["dtIgnore"][lowest]
+        for row, annotation_id in enumerate(matched.tolist()):
+            if annotation_id and not ignored[row]:
+                found[annotation_id] = iou[row, columns[annotation_id]]
+    return found
+
+
+def _run(case: Case) -> COCOeval:
     parameters = case.parameters
     with contextlib.redirect_stdout(io.StringIO()):
         truth = COCO()
@@ -55,7 +87,7 @@ def run_reference(case: Case) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.nd
         run.evaluate()
         run.accumulate()
         run.summarize()
-    return run.eval["precision"], run.eval["recall"], run.eval["scores"], run.stats
+    return run
 
 
 def run_ours(case: Case) -> Evaluation:

@@ -1,0 +1,30 @@
+"""What the figures of an evaluation mean, in a few words each."""
+
+GIVEN_IOU = "mean_iou_at_gt_boxes"
+GIVEN_AP = "ap_at_gt_boxes"
+
+_MEANINGS = {
+    "AP": "precision, mean over IoU thresholds and categories",
+    "AP50": "precision at IoU 0.50",
+    "AP75": "precision at IoU 0.75",
+    "APs": "precision, small objects",
+    "APm": "precision, medium objects",
+    "APl": "precision, large objects",
+    "ARs": "recall, small objects",
+    "ARm": "recall, medium objects",
+    "ARl": "recall, large objects",
+    GIVEN_IOU: "mask IoU, given the true boxes",
+    GIVEN_AP: "precision of the masks for the true boxes",
+}
+
+
+def meaning_of(figure: str) -> str:
+    """A figure of `summary.coco_stats`, or one of those beside them, in words."""
+    if figure in _MEANINGS:
+        return _MEANINGS[figure]
+    kind, rest = ("precision" if figure[1] == "P" else "recall"), figure[2:]
+    if rest.startswith("_"):
+        return f"{kind}, objects of range '{rest[1:]}'"
+    return (
+        f"{kind} with at most {rest.removeprefix('@')} detections an image and category"
+    )
