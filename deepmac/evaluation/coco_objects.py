@@ -2,13 +2,13 @@
 
 import dataclasses
 import itertools
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
 
 from deepmac.errors import DataError, OptionError, one_of
-from deepmac.evaluation.columns import boxes, column, index_of, numbers
+from deepmac.evaluation.columns import Place, boxes, column, index_of, numbers
 from deepmac.evaluation.detections import Detections
 from deepmac.evaluation.ground_truth import GroundTruth
 from deepmac.evaluation.matching import match_images, match_pairs
@@ -30,16 +30,30 @@ class CocoInput:
 
     Attributes:
         parameters, scope: of the evaluation.
-        truths, detections: the objects' own annotations.
-        ground_truth, found: the same as columns.
+        truths: annotations of the ground truth.
+        ground_truth: the same as columns.
+        detections: annotations of the other object.
+        found: the same as columns, without boxes and masks.
+        image_sizes: (height, width) of the images that the other object knows.
     """
 
     parameters: Parameters
     scope: Scope
     truths: Sequence[Any]
-    detections: Sequence[Any]
     ground_truth: GroundTruth
+    detections: Sequence[Any]
     found: Detections
+    image_sizes: Mapping[Any, tuple[int, int]]
+
+    def found_whole(self, rows: np.ndarray) -> Detections:
+        """Some of the detections, int [..] ascending, with what is to be compared.
+
+        Raises:
+            DataError: one of them cannot be; names it.
+        """
+        some = [self.detections[i] for i in rows.tolist()]
+        corners, masks = _shapes(some, self.image_sizes, self.parameters, "cocoDt")
+        return dataclasses.replace(self.found.take(rows), boxes=corners, masks=masks)
 
 
 def parameters_from(params: Any) -> Parameters:
@@ -89,51 +103,41 @@ def read_coco_objects(coco_gt: Any, coco_dt: Any, params: Any) -> CocoInput:
     image_ids = tuple(np.unique(params.imgIds).tolist())
     # Not sorted: without categories their order decides ties.
     scope = Scope(image_ids, np.zeros((len(image_ids), 2), np.int64), category_ids, {})
-    truths, truth_image, truth_category = _chosen(coco_gt, scope, "cocoGt")
-    found, found_image, found_category = _chosen(coco_dt, scope, "cocoDt")
-    _check_detection_ids(found)
-
-    def truth_place(row: int) -> str:
-        return f"cocoGt: annotation {short(truths[row]['id'])}"
-
-    def found_place(row: int) -> str:
-        return f"cocoDt: annotation {short(found[row]['id'])}"
-
+    truths, truth_columns = _chosen(coco_gt, scope, "cocoGt")
     is_crowd = np.array([bool(a.get("iscrowd")) for a in truths], bool)
-    shapes = _shapes(truths, coco_gt, parameters, truth_place)
+    corners, masks = _shapes(truths, _image_sizes(coco_gt), parameters, "cocoGt")
     ground_truth = GroundTruth(
         scope=scope,
-        image=truth_image,
-        category=truth_category,
+        **truth_columns,
         ordinal=np.arange(len(truths), dtype=np.int32),
         annotation_ids=[a["id"] for a in truths],
-        area=numbers(column(truths, "area", truth_place), "area", truth_place),
         is_crowd=is_crowd,
         is_ignored=is_crowd,
-        boxes=shapes[0],
-        masks=shapes[1],
+        boxes=corners,
+        masks=masks,
     )
-    shapes = _shapes(found, coco_dt, parameters, found_place)
-    detections = Detections(
-        image=found_image,
-        category=found_category,
-        score=numbers(column(found, "score", found_place), "score", found_place),
-        area=numbers(column(found, "area", found_place), "area", found_place),
-        boxes=shapes[0],
-        masks=shapes[1],
+    detections, columns = _chosen(coco_dt, scope, "cocoDt")
+    _check_detection_ids(detections)
+    place = _place(detections, "cocoDt")
+    found = Detections(
+        **columns,
+        score=numbers(column(detections, "score", place), "score", place),
+        boxes=np.zeros((0, 4)),
+        masks=RunLengths.none(),
         annotation_ids=[],
     )
-    return CocoInput(parameters, scope, truths, found, ground_truth, detections)
+    sizes = _image_sizes(coco_dt)
+    return CocoInput(parameters, scope, truths, ground_truth, detections, found, sizes)
 
 
 def match_all(data: CocoInput) -> Partial:
     """The state of all images: what `accumulate.finalize` needs."""
-    truth, found, parameters = data.ground_truth, data.found, data.parameters
+    truth, parameters = data.ground_truth, data.parameters
     images = np.arange(len(data.scope.image_ids))
     partials = [count_truths(truth, images, parameters, {})]
     none = GivenBoxes(np.zeros(0, np.int32), np.zeros(0), partials[0].counts)
-    for rows in _whole_images(found.image):
-        some = found.take(rows)
+    for rows in _whole_images(data.found.image):
+        some = data.found_whole(rows)
         matches = match_images(truth.of_images(np.unique(some.image)), some, parameters)
         partials.append(keep_matches(matches, none, data.scope, parameters))
     return merge(partials, data.scope.image_ids)
@@ -146,7 +150,8 @@ def image_results(data: CocoInput, params: Any) -> list[dict[str, Any] | None]:
         One entry for each category, range and image, in this order of nesting; None for a cell
         with neither ground truth nor detections.
     """
-    parameters, truth, found = data.parameters, data.ground_truth, data.found
+    parameters, truth = data.parameters, data.ground_truth
+    found = data.found_whole(np.arange(len(data.found)))
     cells, truth_cells = (
         cells_of(rows, data.scope, parameters) for rows in (found, truth)
     )
@@ -236,26 +241,32 @@ def image_ious(
 
 def _chosen(
     coco: Any, scope: Scope, name: str
-) -> tuple[list[Any], np.ndarray, np.ndarray]:
-    """Annotations of the scope by image, category, place in the file; and these two, int32 [N]."""
+) -> tuple[list[Any], dict[str, np.ndarray]]:
+    """Annotations of the scope by image, category, place in the file; and some of their columns."""
     annotations = []
     if scope.image_ids and scope.category_ids:
-        # A set, as pycocotools looks each annotation's category up in what it is given
+        # A set, as each annotation's category is looked up in it. One id for several annotations
+        # stands for the last, wherever that lies.
         ids = coco.getAnnIds(imgIds=scope.image_ids, catIds=set(scope.category_ids))
         annotations = coco.loadAnns(ids)
-
-    def place(row: int) -> str:
-        return f"{name}: annotation {short(annotations[row]['id'])}"
-
-    image = index_of(column(annotations, "image_id", place), scope.image_index, place)
-    category = index_of(
-        column(annotations, "category_id", place), scope.category_index, place
-    )
-    # One id for several annotations stands for the last, wherever that lies.
+    place = _place(annotations, name)
+    image_ids = column(annotations, "image_id", place)
+    image = index_of(image_ids, scope.image_index, place)
+    category_ids = column(annotations, "category_id", place)
+    category = index_of(category_ids, scope.category_index, place)
     rows = np.flatnonzero((image >= 0) & (category >= 0))
     rows = rows[np.lexsort((category[rows], image[rows]))]
     chosen = [annotations[i] for i in rows.tolist()]
-    return chosen, image[rows].astype(np.int32), category[rows].astype(np.int32)
+    place = _place(chosen, name)
+    return chosen, {
+        "image": image[rows].astype(np.int32),
+        "category": category[rows].astype(np.int32),
+        "area": numbers(column(chosen, "area", place), "area", place),
+    }
+
+
+def _place(annotations: Sequence[Any], name: str) -> Place:
+    return lambda row: f"{name}: annotation {short(annotations[row]['id'])}"
 
 
 def _check_detection_ids(found: Sequence[Any]) -> None:
@@ -268,27 +279,34 @@ def _check_detection_ids(found: Sequence[Any]) -> None:
         )
 
 
+def _image_sizes(coco: Any) -> dict[Any, tuple[int, int]]:
+    return {
+        image_id: (int(image["height"]), int(image["width"]))
+        for image_id, image in coco.imgs.items()
+        if {"height", "width"} <= image.keys()
+    }
+
+
 def _shapes(
-    annotations: Sequence[Any], coco: Any, parameters: Parameters, place: Any
+    annotations: Sequence[Any],
+    image_sizes: Mapping[Any, tuple[int, int]],
+    parameters: Parameters,
+    name: str,
 ) -> tuple[np.ndarray, RunLengths]:
     """Boxes, float64 [N, 4], or masks, whichever are compared; none of the other."""
+    place = _place(annotations, name)
     if parameters.iou_type == "bbox":
-        return boxes(
-            column(annotations, "bbox", place), "bbox", place
-        ), RunLengths.none()
+        corners = boxes(column(annotations, "bbox", place), "bbox", place)
+        return corners, RunLengths.none()
     values = column(annotations, "segmentation", place)
-    sizes = {}
-    for row, annotation in enumerate(annotations):
-        image_id = annotation["image_id"]
-        if image_id not in sizes:
-            image = coco.imgs.get(image_id, {})
-            if not {"height", "width"} <= image.keys():
-                raise DataError(
-                    f"{place(row)}: its image {short(image_id)} has no height and width"
-                )
-            sizes[image_id] = int(image["height"]), int(image["width"])
-    of_images = np.array([sizes[a["image_id"]] for a in annotations], np.int64)
-    masks, _ = read_masks(values, of_images.reshape(-1, 2), place, "reference")
+    sizes = [image_sizes.get(a["image_id"]) for a in annotations]
+    if None in sizes:
+        row = sizes.index(None)
+        raise DataError(
+            f"{place(row)}: its image {short(annotations[row]['image_id'])} has no height and width"
+        )
+    of_images = np.array(sizes, np.int64).reshape(-1, 2)
+    masks, _ = read_masks(values, of_images, place, "reference")
     return np.zeros((0, 4)), masks
 
 
