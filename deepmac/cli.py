@@ -36,6 +36,10 @@ COMMANDS = {
     "evaluate": _Lazy(
         "pipelines.evaluate", "Predictions and ground truth -> exact COCO AP."
     ),
+    "benchmark": _Lazy(
+        "pipelines.benchmark",
+        "The published table, with numbers of your own beside it.",
+    ),
     "data": _Lazy("deepmac.commands.data", "Show, count and verify records."),
     "config": _Lazy(
         "deepmac.commands.config", "List, show and validate configurations."
@@ -54,7 +58,7 @@ COMMANDS = {
     ),
 }
 
-LATER = ("compare", "benchmark", "serve")
+LATER = ("compare", "serve")
 """Names kept for commands that are still to come."""
 
 
