@@ -7,6 +7,7 @@ import contextlib
 import dataclasses
 import gc
 import io
+import shutil
 import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -17,7 +18,7 @@ import orjson
 
 import deepmac
 from deepmac.commands import from_options, option, run
-from deepmac.errors import OptionError
+from deepmac.errors import DataError, OptionError
 from deepmac.predictors import CLASSICAL
 from deepmac.samples import write_shapes
 from deepmac.terminal import announce
@@ -209,7 +210,7 @@ def _run(
         "limit": None if data.image_ids is None else len(data.image_ids),
         "checkpoint": row.checkpoint,
         "predictions": predictions,
-        "notes": [],
+        "notes": [f"On {data.name}{_first(data)}."] if options.set == "shapes" else [],
     }
     if not data.has_annotations:
         return result | _for_upload(row, data, predictions, output), status
@@ -228,6 +229,10 @@ def _run(
     figures = _shapes_figures if options.set == "shapes" else _coco_figures
     result |= {"status": "evaluated", "images": document["counts"]["images"]}
     return result | figures(document["segm"]), status
+
+
+def _first(data: Data) -> str:
+    return f", the first {len(data.image_ids)} of them" if data.image_ids else ""
 
 
 def _label_options(
@@ -262,19 +267,27 @@ def _file_of_ids(data: Data, options: Options) -> str | None:
 def _for_upload(
     row: Row, data: Data, predictions: str, output: LocalOutput
 ) -> dict[str, Any]:
-    """A results file under the name that the evaluation server asks for, where there is one."""
+    """The results file for the evaluation server, under the name that it asks for."""
     made = Path(predictions)
     if made.is_dir():
-        made = made / RESULTS
-    test = data.name.removeprefix("image_info_")
-    name = f"{row.name}/{_UPLOAD.format(test)}"
-    if made.is_file():
-        output.write(name, made.read_bytes())
+        name = _UPLOAD.format(data.name.removeprefix("image_info_"))
+        results, made = made / RESULTS, output.root / row.name / name
+        if not results.is_file():
+            raise DataError(
+                f"{results} is missing; run the same label command again with "
+                f"--write_coco_results"
+            )
+        with (
+            results.open("rb") as source,
+            output.new_file(f"{row.name}/{name}") as file,
+        ):
+            shutil.copyfileobj(source, file)
+            file.publish()
     note = (
-        f"{row.name}: {data.name} has no annotations; upload {output.root / name}, zipped, to COCO's "
-        f"evaluation server, or give --annotations of val2017."
+        f"{row.name}: {data.name} has no annotations. Zip {made} and upload it to COCO's evaluation "
+        f"server; or give --annotations of val2017 for a number here."
     )
-    return {"status": "results written, no annotations", "notes": [note]}
+    return {"status": "results written", "notes": [note]}
 
 
 def _coco_figures(segm: Mapping[str, Any]) -> dict[str, Any]:

@@ -8,16 +8,13 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from deepmac.checkpoint.facts import configured, infer_settings
-from deepmac.checkpoint.load import open_weights
 from deepmac.config.load import config_names, load_config
 from deepmac.data.directory import open_records
 from deepmac.data.image_source import ImageSource
 from deepmac.data.json_file import read_json
 from deepmac.data.predictions import open_predictions
-from deepmac.errors import DataError, OptionError, did_you_mean, one_of
+from deepmac.errors import DataError, DeepmacError, OptionError, did_you_mean, one_of
 from deepmac.evaluation.results_file import ResultsFile
-from deepmac.predictors import CLASSICAL
 from deepmac.terminal import announce
 from pipelines.benchmark_tables import PUBLISHED
 from pipelines.preflight import Problems, check_output
@@ -26,7 +23,8 @@ if TYPE_CHECKING:
     from pipelines.benchmark import Options
 
 _PREFIX = "center_net_deepmac_"
-_TINY = "center_net_deepmac_tiny"
+_NO_WEIGHTS = ("box", "ellipse", "grabcut")
+_TINY = "center_net_deepmac_tiny"  # whose weights ship with it
 _DECIDES = (
     "model.center_net.feature_extractor.type",
     "model.center_net.deepmac_mask_estimation.network_type",
@@ -135,7 +133,7 @@ def _coco_rows(options: "Options") -> list[Row]:
 
 
 def _shapes_rows(options: "Options") -> list[Row]:
-    rows = {name: Row(name=name, model=name) for name in (*CLASSICAL, _TINY)}
+    rows = {name: Row(name=name, model=name) for name in (*_NO_WEIGHTS, _TINY)}
     for name, (kind, path) in _given(options, _file_name).items():
         if kind == "checkpoint":
             _among(name, config_names())
@@ -187,6 +185,10 @@ def _check_row(row: Row) -> None:
                 ResultsFile(row.predictions).first()
     if row.checkpoint is None:
         return
+    # They import Keras: seconds, which a table of what is there already need not take.
+    from deepmac.checkpoint.facts import configured, infer_settings
+    from deepmac.checkpoint.load import open_weights
+
     with _told_of(f"--checkpoint {row.name}={row.checkpoint}"):
         weights = open_weights(row.checkpoint)
         settings = infer_settings({n: v.shape for n, v in weights.variables.items()})
@@ -205,7 +207,7 @@ def _told_of(option: str) -> Iterator[None]:
     """Begins an error with the option whose value is wrong."""
     try:
         yield
-    except DataError as e:
+    except DeepmacError as e:
         raise DataError(f"{option}: {e}") from e
 
 
