@@ -9,23 +9,29 @@ from typing import TYPE_CHECKING, Any
 __version__ = "0.1.0"
 __all__ = [
     "BoxMasks",
+    "EvaluationResult",
     "ImageMasks",
     "MaskPredictor",
     "Predictor",
+    "evaluate",
     "load",
     "load_config",
 ]
 
 if TYPE_CHECKING:
     from deepmac.config.load import load_config
+    from deepmac.evaluation_result import EvaluationResult
     from deepmac.instances import BoxMasks, ImageMasks, MaskPredictor
     from deepmac.predict import Predictor, load
+    from deepmac.scoring import evaluate
 
 _HOME = {
     "BoxMasks": "deepmac.instances",
+    "EvaluationResult": "deepmac.evaluation_result",
     "ImageMasks": "deepmac.instances",
     "MaskPredictor": "deepmac.instances",
     "Predictor": "deepmac.predict",
+    "evaluate": "deepmac.scoring",
     "load": "deepmac.predict",
     "load_config": "deepmac.config.load",
 }

@@ -39,6 +39,10 @@ COMMANDS = {
     "compare": _Lazy(
         "pipelines.compare", "Two evaluations -> which is better, and how sure that is."
     ),
+    "benchmark": _Lazy(
+        "pipelines.benchmark",
+        "The published table, with numbers of your own beside it.",
+    ),
     "data": _Lazy("deepmac.commands.data", "Show, count and verify records."),
     "config": _Lazy(
         "deepmac.commands.config", "List, show and validate configurations."
@@ -57,7 +61,7 @@ COMMANDS = {
     ),
 }
 
-LATER = ("benchmark", "serve")
+LATER = ("serve",)
 """Names kept for commands that are still to come."""
 
 

@@ -24,10 +24,10 @@ from deepmac.evaluation.parameters import (
     Parameters,
     Scope,
 )
+from deepmac.evaluation.prediction_units import DirectoryUnits, lost_in_label
 from deepmac.evaluation.results_file import ResultsFile, Scattered
 from deepmac.terminal import announce
 from pipelines.evaluation_report import check_report
-from pipelines.evaluation_units import DirectoryUnits
 from pipelines.preflight import Problems, check_output
 
 if TYPE_CHECKING:
@@ -240,24 +240,13 @@ class _Predictions:
         return Directory(reader, self.units), "box" if for_boxes else "mask"
 
 
-_LOST_IN_LABEL = {
-    "images_failed_in_label": "images_failed",
-    "boxes_failed_in_label": "annotations_failed",
-    "boxes_of_failed_images_in_label": "annotations_of_failed_images",
-    "boxes_without_id_in_label": "annotations_without_id",
-}
-"""Count in the metrics -> count in the manifest of predictions."""
-
-
 def _open_predictions(path: str) -> _Predictions:
     if not os.path.isdir(path):
         first = ResultsFile(path).first()
         return _Predictions(path, None, form_of(*first) if first else "mask", {})
     directory = open_predictions(path)
     units = [unit.name for unit in directory.units]
-    counts = directory.manifest.get("counts", {})
-    lost = {told: counts.get(name, 0) for told, name in _LOST_IN_LABEL.items()}
-    return _Predictions(path, units, "mask", lost)
+    return _Predictions(path, units, "mask", lost_in_label(directory.manifest))
 
 
 # Both together.

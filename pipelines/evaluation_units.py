@@ -2,10 +2,8 @@
 
 import collections
 import dataclasses
-from pathlib import Path
 from typing import Protocol
 
-from deepmac.data.predictions import read_unit
 from deepmac.evaluation.columns import column, index_of, numbers
 from deepmac.evaluation.engine import Results
 from deepmac.evaluation.parameters import Scope
@@ -20,31 +18,6 @@ class UnitReader(Protocol):
     """Gives the results of a unit. Pickled to workers: plain fields only."""
 
     def read(self, unit: str) -> Results: ...
-
-
-@dataclasses.dataclass(frozen=True, slots=True)
-class DirectoryUnits:
-    """The units of a directory of predictions.
-
-    Attributes:
-        path: of the directory; units are file names in it.
-        for_boxes: evaluate the given or detected boxes, not masks.
-        ids_are_text: the ground truth's image ids are text. Jobs keep ids that look like numbers
-            as numbers.
-    """
-
-    path: str
-    for_boxes: bool
-    ids_are_text: bool
-
-    def read(self, unit: str) -> Results:
-        path = Path(self.path) / unit
-        results = read_unit(path, for_boxes=self.for_boxes)
-        if self.ids_are_text:
-            for result in results:
-                if isinstance(result, dict) and "image_id" in result:
-                    result["image_id"] = str(result["image_id"])
-        return results, place_of(results, lambda i: f"{path}: line {i + 1}")
 
 
 def spill(

@@ -178,7 +178,7 @@ class _Script:
 def _rows(options: Options, beam_args: Sequence[str]) -> list[_Row]:
     """The predictors of the table; Beam's flags, if given, are for all of them."""
     rows = [_Row("box", "box"), _Row("ellipse", "ellipse")]
-    rows.append(_Row("grabcut", "grabcut", beam_args=_one_thread_each_processor()))
+    rows.append(_Row("grabcut", "grabcut", beam_args=one_thread_each_processor()))
     model = options.model or _TINY
     if model in CLASSICAL:
         raise OptionError(f"--model={model}: is in the table anyway")
@@ -203,7 +203,7 @@ def _claim(out: Path) -> None:
     (out / _MARKER).write_text('{"made_by": "deepmac quickstart"}\n')
 
 
-def _one_thread_each_processor() -> tuple[str, ...]:
+def one_thread_each_processor() -> tuple[str, ...]:
     """For what computes outside of Python's lock, on one processor at a time."""
     num_workers = os.cpu_count() or 1
     if num_workers == 1:

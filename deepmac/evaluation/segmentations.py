@@ -126,7 +126,9 @@ def _polygon_problem(polygons: list[Any], height: int, width: int) -> str | None
     for polygon in polygons:
         if not isinstance(polygon, list) or len(polygon) % 2:
             return f"a polygon is a list of x, y, x, y, ..., got {short(polygon)}"
-        if not {type(v) for v in polygon} <= {int, float}:
+        if not all(
+            issubclass(kind, _NUMBERS) for kind in {type(v) for v in polygon} - {int}
+        ):
             return f"a polygon holds something that is not a number: {short(polygon)}"
         if polygon and not (
             min(polygon) >= -FARTHEST_POINT
@@ -148,8 +150,10 @@ def _parts(value: Any, row: int, place: Place) -> tuple[Sequence[int], bytes | N
             f"and 'counts', but {short(value)}"
         )
     size, counts = value["size"], value["counts"]
+    if isinstance(size, list | tuple):  # from Python, NumPy's numbers are welcome
+        size = [int(s) if isinstance(s, np.integer) else s for s in size]
     if (
-        not isinstance(size, list | tuple)
+        not isinstance(size, list)
         or len(size) != 2
         # One side may be 0, so that their product does not tell of the other.
         or not all(type(s) is int and 0 <= s <= MOST_PIXELS for s in size)
@@ -173,3 +177,6 @@ def _parts(value: Any, row: int, place: Place) -> tuple[Sequence[int], bytes | N
             f"{size[1]} = {size[0] * size[1]}"
         )
     return size, None
+
+
+_NUMBERS = (float, np.integer, np.floating)

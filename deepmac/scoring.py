@@ -1,0 +1,277 @@
+"""`deepmac.evaluate`: the exact COCO figures of predictions, from Python."""
+
+import collections
+import dataclasses
+import os
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from typing import Any
+
+from deepmac.categories import Category, parse_groups
+from deepmac.data.foreign import open_with_categories
+from deepmac.data.json_file import read_json
+from deepmac.data.predictions import open_predictions
+from deepmac.data.truth_records import as_coco
+from deepmac.errors import DataError, OptionError, did_you_mean
+from deepmac.evaluation import engine
+from deepmac.evaluation.detections import Form, form_of
+from deepmac.evaluation.engine import Results
+from deepmac.evaluation.ground_truth import GroundTruth, read_ground_truth, read_scope
+from deepmac.evaluation.parameters import (
+    COCO_AREAS,
+    COCO_IOU_THRESHOLDS,
+    AreaRange,
+    Parameters,
+    Scope,
+)
+from deepmac.evaluation.plain import plain
+from deepmac.evaluation.prediction_units import DirectoryUnits, lost_in_label
+from deepmac.evaluation.report import metrics
+from deepmac.evaluation.results_file import ResultsFile, Scattered, place_of
+from deepmac.evaluation.summary import Evaluation
+from deepmac.evaluation_result import EvaluationResult
+from deepmac.text import short
+
+Choice = str | Iterable[Any]
+"""Categories: their names and ids, or a text as for `deepmac evaluate --seen`."""
+
+
+def evaluate(
+    ground_truth: str | os.PathLike[str] | Mapping[str, Any],
+    predictions: str | os.PathLike[str] | Sequence[Mapping[str, Any]],
+    *,
+    iou_type: str = "segm",
+    seen: Choice | None = None,
+    groups: Mapping[str, Choice] | None = None,
+    categories: Choice | None = None,
+    image_ids: Iterable[Any] | None = None,
+    use_categories: bool = True,
+    max_dets: Sequence[int] = (1, 10, 100),
+    iou_thresholds: Iterable[float] | None = None,
+    area_ranges: Mapping[str, tuple[float, float]] | None = None,
+    id_zero: str = "reference",
+    duplicate_ids: str = "error",
+    wrong_size: str = "error",
+    result_area: str = "reference",
+    ignore_field: str = "reference",
+    label_map: str | None = None,
+    draws: int = 1000,
+    seed: int = 0,
+) -> EvaluationResult:
+    """Evaluates masks or boxes, exactly as pycocotools does.
+
+    Args:
+        ground_truth: path of a COCO JSON file (`.gz` too) or of a directory of records; or what
+            such a file holds.
+        predictions: path of a COCO results file (`.gz` too) or of a directory that `deepmac
+            label` made; or a list of results, in which NumPy's numbers are welcome. A file whose
+            images stand together is read a piece at a time.
+        iou_type: `segm` compares masks, `bbox` boxes.
+        seen: categories to report apart from the rest, as groups `seen` and `unseen`; by default
+            those that keep their masks in the records.
+        groups: further groups of categories to average over, by name.
+        categories, image_ids: evaluate these only.
+        use_categories: a prediction matches objects of its own category only.
+        max_dets: limits of predictions an image and category.
+        iou_thresholds: in (0, 1]; by default 0.50 to 0.95 in steps of 0.05.
+        area_ranges: label -> (low, high) in pixels, both included; by default COCO's all, small,
+            medium and large.
+        id_zero, duplicate_ids, wrong_size, result_area, ignore_field: see `Parameters`.
+        label_map: ids of the categories, for records that other programs wrote without ids.
+        draws: of the bootstrap over images that gives the intervals; 0 for none.
+        seed: of the bootstrap.
+
+    Raises:
+        DataError: the input cannot be evaluated; names what and why, in one sentence.
+        OptionError: an argument makes no sense.
+    """
+    if draws < 0:
+        raise OptionError(f"draws must be 0 or more, got {draws}")
+    parameters = Parameters(
+        iou_type=iou_type,
+        iou_thresholds=_thresholds(iou_thresholds),
+        area_ranges=_area_ranges(area_ranges),
+        max_dets=tuple(int(limit) for limit in max_dets),
+        use_categories=use_categories,
+        id_zero=id_zero,
+        duplicate_ids=duplicate_ids,
+        wrong_size=wrong_size,
+        result_area=result_area,
+        ignore_field=ignore_field,
+    )
+    opened = _open_truth(ground_truth, label_map, with_masks=iou_type == "segm")
+    known = read_scope(opened.dataset, parameters, opened.where)
+    scope = known.restricted(
+        None if image_ids is None else plain(list(image_ids)),
+        None if categories is None else _ids_of(categories, known, "categories"),
+    )
+    if use_categories:
+        named = _groups(seen, groups, known, scope, opened.supervised_ids)
+    elif seen is None and not groups:
+        named = {}
+    else:
+        raise OptionError("seen and groups need categories; use_categories is False")
+    truth, counts = read_ground_truth(opened.dataset, parameters, opened.where, scope)
+    evaluation = _evaluation(predictions, truth, known, parameters, counts)
+    document = metrics({iou_type: evaluation}, named, truth.annotation_ids)
+    return EvaluationResult(evaluation, document, named)
+
+
+# The ground truth.
+
+
+@dataclasses.dataclass(frozen=True)
+class _Truth:
+    """A ground truth as its JSON would hold it.
+
+    Attributes:
+        dataset: images, annotations, categories.
+        where: the beginning of error sentences.
+        supervised_ids: categories that keep their masks in the records; None otherwise.
+    """
+
+    dataset: Any
+    where: str
+    supervised_ids: frozenset[int] | None
+
+
+def _open_truth(
+    ground_truth: Any, label_map: str | None, *, with_masks: bool
+) -> _Truth:
+    if not isinstance(ground_truth, str | os.PathLike):
+        if not isinstance(ground_truth, Mapping):
+            raise DataError(
+                f"ground_truth is {short(ground_truth)}, neither a path nor a COCO data set"
+            )
+        return _Truth(plain(dict(ground_truth)), "ground_truth", None)
+    path = os.fspath(ground_truth)
+    if not os.path.isdir(path):
+        if label_map is not None:
+            raise OptionError(
+                f"label_map is for a directory of records, and {path} is none"
+            )
+        return _Truth(read_json(path), path, None)
+    records = open_with_categories(path, label_map)
+    supervised = records.supervised_ids
+    hides = (
+        supervised is not None and not {c.id for c in records.categories} <= supervised
+    )
+    split = " (whose split hides masks)" if hides else ""
+    dataset = as_coco(records, with_masks=with_masks)
+    return _Truth(dataset, path + split, supervised if hides else None)
+
+
+def _groups(
+    seen: Choice | None,
+    groups: Mapping[str, Choice] | None,
+    known: Scope,
+    scope: Scope,
+    supervised: frozenset[int] | None,
+) -> dict[str, list[Any]]:
+    """Ids of the categories of each group, those outside the scope left out; no empty groups."""
+    chosen: dict[str, Iterable[Any]] = {}
+    seen_ids = supervised
+    if seen is not None:
+        seen_ids = _ids_of(seen, known, "seen")
+    if seen_ids is not None:
+        chosen["seen"] = seen_ids
+        chosen["unseen"] = [c for c in known.category_ids if c not in seen_ids]
+    for name, choice in (groups or {}).items():
+        chosen[name] = _ids_of(choice, known, f"groups['{name}']")
+    ordered = {
+        name: [c for c in scope.category_ids if c in set(ids)]
+        for name, ids in chosen.items()
+    }
+    return {name: ids for name, ids in ordered.items() if ids}
+
+
+def _ids_of(choice: Choice, known: Scope, argument: str) -> frozenset[Any]:
+    """Ids of categories given by name or id.
+
+    Raises:
+        OptionError: there is none of that name or id.
+    """
+    if isinstance(choice, str):
+        named = [Category(i, known.category_names[i]) for i in known.category_ids]
+        try:
+            return parse_groups(choice, named)
+        except OptionError as e:
+            raise OptionError(f"{argument}: {e}") from None
+    names: dict[Any, Any] = {known.category_names[i]: i for i in known.category_ids}
+    ids = set()
+    for value in plain(list(choice)):
+        is_id = isinstance(value, int | float | str) and value in known.category_index
+        if not is_id and value not in names:
+            hint = did_you_mean(str(value), [*names, *map(str, known.category_ids)])
+            raise OptionError(
+                f"{argument}: the ground truth has no category {value!r}{hint}"
+            )
+        ids.add(value if is_id else names[value])
+    return frozenset(ids)
+
+
+# The predictions.
+
+
+def _evaluation(
+    predictions: Any,
+    truth: GroundTruth,
+    known: Scope,
+    parameters: Parameters,
+    counts: collections.Counter[str],
+) -> Evaluation:
+    def over(units: Iterable[Results], form: Form) -> Evaluation:
+        return engine.evaluate(truth, known, units, form, parameters, counts)
+
+    if not isinstance(predictions, str | os.PathLike):
+        results = _list_of(predictions)
+        place = place_of(results, lambda i: f"predictions: result {i}")
+        form = form_of(results[0], place(0)) if results else "mask"
+        return over([(results, place)], form)
+    path = os.fspath(predictions)
+    if os.path.isdir(path):
+        directory = open_predictions(path)
+        counts.update(lost_in_label(directory.manifest))
+        for_boxes = parameters.iou_type == "bbox"
+        is_text = bool(known.image_ids) and isinstance(known.image_ids[0], str)
+        reader = DirectoryUnits(path, for_boxes, is_text)
+        units = (reader.read(unit.name) for unit in directory.units)
+        return over(units, "box" if for_boxes else "mask")
+    file = ResultsFile(path)
+    first = file.first()
+    form = form_of(*first) if first else "mask"
+    try:
+        return over(file.in_order(), form)
+    except Scattered:  # then all of it at once
+        return over(_whole(file), form)
+
+
+def _list_of(predictions: Any) -> Sequence[Any]:
+    if isinstance(predictions, Mapping) or not isinstance(predictions, Iterable):
+        raise DataError(
+            f"predictions are {short(predictions)}, neither a path nor a list of results"
+        )
+    return predictions if isinstance(predictions, list) else list(predictions)
+
+
+def _whole(file: ResultsFile) -> Iterator[Results]:
+    yield file.some(0, [result for _, some in file.parts() for result in some])
+
+
+# Arguments.
+
+
+def _thresholds(values: Iterable[float] | None) -> tuple[float, ...]:
+    if values is None:
+        return COCO_IOU_THRESHOLDS
+    return tuple(float(value) for value in values)
+
+
+def _area_ranges(
+    ranges: Mapping[str, tuple[float, float]] | None,
+) -> tuple[AreaRange, ...]:
+    if ranges is None:
+        return COCO_AREAS
+    return tuple(
+        AreaRange(label, float(low), float(high))
+        for label, (low, high) in ranges.items()
+    )
