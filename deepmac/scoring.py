@@ -112,7 +112,13 @@ def evaluate(
         raise OptionError("seen and groups need categories; use_categories is False")
     truth, counts = read_ground_truth(opened.dataset, parameters, opened.where, scope)
     evaluation = _evaluation(predictions, truth, known, parameters, counts)
-    document = metrics({iou_type: evaluation}, named, truth.annotation_ids)
+    document = metrics(
+        {iou_type: evaluation},
+        named,
+        truth.annotation_ids,
+        num_draws=draws,
+        seed=seed,
+    )
     return EvaluationResult(evaluation, document, named)
 
 
