@@ -133,7 +133,7 @@ def judge(
     truths, counts = read_ground_truth(dataset, parameters, "test set")
     units = [(results, lambda i: f"result {i}")]
     evaluation = evaluate(truths, scope, units, "mask", parameters, counts)
-    _, ious = evaluation.given_box_ious()
+    *_, ious = evaluation.given_box_ious()
     iou_of = dict(zip(truths.annotation_ids, np.nan_to_num(ious), strict=True))
     present = set(category_of.values())
     groups = {"seen": present & set(seen), "unseen": present - set(seen)}

@@ -179,38 +179,18 @@ def markdown(compared: Compared) -> str:
 def csv_of(compared: Compared) -> bytes:
     """A row for each group or category, and figure."""
     names = compared.scope.category_names
-    parts = [("group", n, d) for n, d in compared.comparison.groups.items()]
+    parts = [("group", "", name, d) for name, d in compared.comparison.groups.items()]
     parts += [
-        ("category", names[c], d) for c, d in compared.comparison.categories.items()
+        ("category", category_id, names[category_id], d)
+        for category_id, d in compared.comparison.categories.items()
     ]
-    first = (
-        "of",
-        "name",
-        "figure",
-        "a",
-        "b",
-        "difference",
-        "low",
-        "high",
-        "share_b_better",
-    )
     rows = []
-    for kind, name, differences in parts:
+    for *what, differences in parts:
         for figure, d in differences.items():
             low, high = d.interval or (None, None)
-            values = (
-                kind,
-                name,
-                figure,
-                d.first,
-                d.second,
-                d.value,
-                low,
-                high,
-                d.share_better,
-            )
-            rows.append(dict(zip(first, values, strict=True)))
-    return as_csv(rows, first)
+            figures = (d.first, d.second, d.value, low, high, d.share_better)
+            rows.append(dict(zip(_COLUMNS, (*what, figure, *figures), strict=True)))
+    return as_csv(rows, _COLUMNS)
 
 
 def label(name: str) -> str:
@@ -218,6 +198,10 @@ def label(name: str) -> str:
     return "IoU at boxes" if name == GIVEN_IOU else name
 
 
+_COLUMNS = (
+    *("of", "id", "name", "figure"),
+    *("a", "b", "difference", "low", "high", "share_b_better"),
+)
 _HEADINGS = ("A", "B", "B - A", "B better in")
 
 
