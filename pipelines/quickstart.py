@@ -247,6 +247,7 @@ def _label_and_evaluate(
         predictions=str(_predictions(out, row)),
         out=str(metrics),
         seen=f"@{shapes.seen}",
+        images=str(shapes.images),
     )
     script.job(f"evaluate {row.name}", evaluate, score)
     return orjson.loads((metrics / "metrics.json").read_bytes())["segm"]

@@ -4,7 +4,7 @@ GIVEN_IOU = "mean_iou_at_gt_boxes"
 GIVEN_AP = "ap_at_gt_boxes"
 
 _MEANINGS = {
-    "AP": "precision, mean over IoU thresholds and categories",
+    "AP": "precision, mean over IoU thresholds",
     "AP50": "precision at IoU 0.50",
     "AP75": "precision at IoU 0.75",
     "APs": "precision, small objects",
@@ -25,6 +25,4 @@ def meaning_of(figure: str) -> str:
     kind, rest = ("precision" if figure[1] == "P" else "recall"), figure[2:]
     if rest.startswith("_"):
         return f"{kind}, objects of range '{rest[1:]}'"
-    return (
-        f"{kind} with at most {rest.removeprefix('@')} detections an image and category"
-    )
+    return f"{kind}, at most {rest.removeprefix('@')} detections"

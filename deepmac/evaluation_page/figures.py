@@ -10,7 +10,7 @@ import numpy as np
 
 from deepmac import charts
 from deepmac.evaluation.distributions import PrecisionCurves, precision_curves
-from deepmac.evaluation.meanings import GIVEN_AP, GIVEN_IOU, meaning_of
+from deepmac.evaluation.meanings import GIVEN_IOU, meaning_of
 from deepmac.evaluation_page.tables import columns_of, interval_of, is_there, name_of
 from deepmac.evaluation_page.view import TENTHS, View, colour, cut, figure, square
 
@@ -23,7 +23,7 @@ def bars(view: View) -> str:
     columns = columns_of(view.figures)
     stats = view.figures["stats"]
     at_limit = [key for key in stats if key.startswith("AP@")]
-    keys = [GIVEN_IOU, GIVEN_AP, "AP", *at_limit, "AP50", "AP75"]
+    keys = [GIVEN_IOU, "AP", *at_limit, "AP50", "AP75"]
     drawn = [
         _bars_of(view, key, columns)
         for key in keys

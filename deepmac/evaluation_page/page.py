@@ -162,7 +162,8 @@ def _intervals_note(document: Mapping[str, Any]) -> str:
         return ""
     return _quiet(
         f"In brackets and as whiskers: {bootstrap['interval']:.0%} intervals of the bootstrap over "
-        f"images, which tell how far the figures would differ on other images of the same kind."
+        f"images: how far the figures would differ on other images of the same kind. What training "
+        f"again would change is not in them."
     )
 
 

@@ -22,13 +22,8 @@ def columns_of(figures: Mapping[str, Any]) -> dict[str, Column]:
     return {"all": everything, **figures["groups"]}
 
 
-def headline(figures: Mapping[str, Any], named: Sequence[str] = ()) -> str:
-    """The figures of all categories and of each group, with their intervals.
-
-    Args:
-        figures: of one kind.
-        named: figures to show; empty: all.
-    """
+def headline(figures: Mapping[str, Any]) -> str:
+    """The figures of all categories and of each group of one kind, with their intervals."""
     columns = columns_of(figures)
     heads = "".join(
         f'<th scope="col" class=number>{html.escape(name)}</th>' for name in columns
@@ -36,8 +31,6 @@ def headline(figures: Mapping[str, Any], named: Sequence[str] = ()) -> str:
     rows = []
     for key in [*figures["stats"], GIVEN_IOU, GIVEN_AP]:
         if not is_there(columns["all"].get(key)) and key in (GIVEN_IOU, GIVEN_AP):
-            continue
-        if named and key not in named:
             continue
         cells = "".join(
             f"<td>{shown(c.get(key))}{_interval(c, key)}</td>" for c in columns.values()
