@@ -1,7 +1,7 @@
 """What the figures of an evaluation mean, in a few words each."""
 
-GIVEN_IOU = "mean_iou_at_gt_boxes"
-GIVEN_AP = "ap_at_gt_boxes"
+from deepmac.evaluation.report import GIVEN_AP
+from deepmac.evaluation.summary import GIVEN_IOU
 
 _MEANINGS = {
     "AP": "precision, mean over IoU thresholds",

@@ -11,21 +11,10 @@ from rich.console import Group
 from rich.table import Table as TerminalTable
 from rich.text import Text
 
+from deepmac.evaluation.meanings import meaning_of
 from deepmac.evaluation.report import GIVEN_AP, GIVEN_IOU, GIVEN_IOU_BY_SIZE
 from deepmac.text import one_line
 
-_MEANINGS = {
-    "AP": "precision, mean over IoU thresholds",
-    "AP50": "precision at IoU 0.50",
-    "AP75": "precision at IoU 0.75",
-    "APs": "precision, small objects",
-    "APm": "precision, medium objects",
-    "APl": "precision, large objects",
-    "ARs": "recall, small objects",
-    "ARm": "recall, medium objects",
-    "ARl": "recall, large objects",
-    GIVEN_IOU: "mask IoU, given the true boxes",
-}
 _SHORT = ("AP", "AP50", "AP75", "APs", "APm", "APl")  # of a row for each category
 _MOST_COLUMNS = 3  # groups beside each other; more become rows
 
@@ -238,7 +227,7 @@ def _headline(columns: Mapping[str, Mapping[str, Any]]) -> Table:
                 for c in columns.values()
             ]
             label = "IoU at boxes" if name == GIVEN_IOU else name
-            rows.append([label, *cells, _meaning(name)])
+            rows.append([label, *cells, meaning_of(name)])
     for size in everything[GIVEN_IOU_BY_SIZE] or ():
         cells = [
             with_interval(c[GIVEN_IOU_BY_SIZE][size], None) for c in columns.values()
@@ -291,12 +280,3 @@ def _shown_figures(rows: Iterable[Mapping[str, Any]]) -> list[str]:
 
 def _label(name: str) -> str:
     return "IoU" if name == GIVEN_IOU else name
-
-
-def _meaning(name: str) -> str:
-    if name in _MEANINGS:
-        return _MEANINGS[name]
-    kind, rest = ("precision" if name[1] == "P" else "recall"), name[2:]
-    if rest.startswith("_"):
-        return f"{kind}, objects of range '{rest[1:]}'"
-    return f"{kind}, at most {rest.removeprefix('@')} detections"

@@ -13,8 +13,9 @@ from deepmac.evaluation.distributions import (
     iou_by_size,
     reliability,
 )
+from deepmac.evaluation.report import GIVEN_IOU_BY_SIZE
 from deepmac.evaluation.selection import is_for_given_boxes
-from deepmac.evaluation_page.tables import BY_SIZE, columns_of
+from deepmac.evaluation_page.tables import columns_of
 from deepmac.evaluation_page.view import TENTHS, View, colour, cut, figure, square
 
 
@@ -59,7 +60,7 @@ def overlaps(view: View) -> str:
 
 def _given_by_size(view: View) -> tuple[str, dict[str, dict[str, float | None]]]:
     columns = columns_of(view.figures)
-    values = {name: columns[name].get(BY_SIZE) or {} for name in view.series}
+    values = {name: columns[name].get(GIVEN_IOU_BY_SIZE) or {} for name in view.series}
     return "Mean IoU at the given boxes, by size", values
 
 

@@ -10,7 +10,8 @@ import numpy as np
 
 from deepmac import charts
 from deepmac.evaluation.distributions import PrecisionCurves, precision_curves
-from deepmac.evaluation.meanings import GIVEN_IOU, meaning_of
+from deepmac.evaluation.meanings import meaning_of
+from deepmac.evaluation.summary import GIVEN_IOU
 from deepmac.evaluation_page.tables import columns_of, interval_of, is_there, name_of
 from deepmac.evaluation_page.view import TENTHS, View, colour, cut, figure, square
 

@@ -4,9 +4,9 @@ import html
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from deepmac.evaluation.meanings import GIVEN_AP, GIVEN_IOU, meaning_of
-
-BY_SIZE = "mean_iou_at_gt_boxes_by_size"
+from deepmac.evaluation.meanings import meaning_of
+from deepmac.evaluation.report import GIVEN_AP, GIVEN_IOU_BY_SIZE
+from deepmac.evaluation.summary import GIVEN_IOU
 
 _NAMES = {GIVEN_IOU: "IoU at boxes", GIVEN_AP: "AP at boxes"}
 _PER_CATEGORY = ("AP", "AP50", "AP75", "APs", "APm", "APl", GIVEN_IOU)
@@ -17,7 +17,7 @@ Column = Mapping[str, Any]
 
 def columns_of(figures: Mapping[str, Any]) -> dict[str, Column]:
     """The figures of all categories, and of each group, of one kind of a document."""
-    own = {key: figures.get(key) for key in (GIVEN_IOU, GIVEN_AP, BY_SIZE)}
+    own = {key: figures.get(key) for key in (GIVEN_IOU, GIVEN_AP, GIVEN_IOU_BY_SIZE)}
     everything = {**figures["stats"], **own, "intervals": figures.get("intervals", {})}
     return {"all": everything, **figures["groups"]}
 
@@ -53,7 +53,9 @@ def categories(rows: Sequence[Mapping[str, Any]], name: str) -> str:
         name: what the table is called.
     """
     keys = [k for k in _PER_CATEGORY if any(is_there(r.get(k)) for r in rows)]
-    sizes = list(next((r[BY_SIZE] for r in rows if r.get(BY_SIZE)), {}))
+    sizes = list(
+        next((r[GIVEN_IOU_BY_SIZE] for r in rows if r.get(GIVEN_IOU_BY_SIZE)), {})
+    )
     has_groups = any(map(_groups, rows))
     heads = ["category", *(["groups"] if has_groups else []), "objects"]
     heads += [name_of(key) for key in keys] + [f"IoU {size}" for size in sizes]
@@ -66,7 +68,7 @@ def categories(rows: Sequence[Mapping[str, Any]], name: str) -> str:
     body = []
     for row in rows:
         values = [row.get(key) for key in keys]
-        values += [(row.get(BY_SIZE) or {}).get(size) for size in sizes]
+        values += [(row.get(GIVEN_IOU_BY_SIZE) or {}).get(size) for size in sizes]
         groups = f"<td>{html.escape(_groups(row) or '–')}</td>" if has_groups else ""
         numbers = "".join(f"<td>{shown(value)}</td>" for value in values)
         body.append(
@@ -117,4 +119,4 @@ def _interval(column: Column, key: str) -> str:
 
 
 def _groups(row: Mapping[str, Any]) -> str:
-    return ", ".join(row.get("groups") or filter(None, [row.get("group")]))
+    return ", ".join(row["groups"])
