@@ -38,6 +38,8 @@ _HOME = {
 
 
 def __getattr__(name: str) -> Any:
+    if name == "cocoeval":  # a module, found without an import of its own
+        return importlib.import_module("deepmac.cocoeval")
     if name not in _HOME:
         raise AttributeError(f"module 'deepmac' has no attribute '{name}'")
     return getattr(importlib.import_module(_HOME[name]), name)

@@ -304,7 +304,7 @@ def _flat(row: Mapping[str, Any]) -> dict[str, Any]:
         elif isinstance(value, Mapping):
             prefix = _GIVEN if key.startswith(_GIVEN) else key
             flat |= {f"{prefix}_{name}": v for name, v in value.items()}
-        else:
+        elif not key.endswith("_by_size"):
             flat[key] = value
     return {key: np.nan if _is_nothing(value) else value for key, value in flat.items()}
 

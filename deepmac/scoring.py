@@ -182,6 +182,10 @@ def _groups(
         chosen["seen"] = seen_ids
         chosen["unseen"] = [c for c in known.category_ids if c not in seen_ids]
     for name, choice in (groups or {}).items():
+        if name in ("all", *chosen):
+            raise OptionError(
+                f"groups: there is a group '{name}' already; give another name"
+            )
         chosen[name] = _ids_of(choice, known, f"groups['{name}']")
     ordered = {
         name: [c for c in scope.category_ids if c in set(ids)]

@@ -23,7 +23,7 @@ from deepmac.predictors import CLASSICAL
 from deepmac.samples import write_shapes
 from deepmac.terminal import announce
 from pipelines import evaluate, infer, launch
-from pipelines.benchmark_plan import Data, Row, plan
+from pipelines.benchmark_plan import BASELINES, Data, Row, plan
 from pipelines.benchmark_tables import PUBLISHED, markdown
 from pipelines.label_exports import RESULTS
 from pipelines.label_precision import REQUESTS
@@ -339,9 +339,10 @@ def _document(
     if options.set == "coco":
         shown = [(row.name, row.facts()) for row in PUBLISHED]
     else:
-        names = sorted(path.parent.name for path in output.root.glob("*/row.json"))
-        names = dict.fromkeys([*(row.name for row in rows), *names])
-        shown = [(name, {"row": name}) for name in names]
+        found = {path.parent.name for path in output.root.glob("*/row.json")}
+        found |= {row.name for row in rows}
+        names = dict.fromkeys([*BASELINES, *sorted(found)])
+        shown = [(name, {"row": name}) for name in names if name in found]
     known = [facts | _known(output, name) for name, facts in shown]
     return {
         "set": options.set,

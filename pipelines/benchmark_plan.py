@@ -23,8 +23,9 @@ if TYPE_CHECKING:
     from pipelines.benchmark import Options
 
 _PREFIX = "center_net_deepmac_"
-_NO_WEIGHTS = ("box", "ellipse", "grabcut")
-_TINY = "center_net_deepmac_tiny"  # whose weights ship with it
+BASELINES = ("box", "ellipse", "grabcut", "center_net_deepmac_tiny")
+"""Rows of the generated pictures for which all comes with the package."""
+
 _DECIDES = (
     "model.center_net.feature_extractor.type",
     "model.center_net.deepmac_mask_estimation.network_type",
@@ -133,7 +134,7 @@ def _coco_rows(options: "Options") -> list[Row]:
 
 
 def _shapes_rows(options: "Options") -> list[Row]:
-    rows = {name: Row(name=name, model=name) for name in (*_NO_WEIGHTS, _TINY)}
+    rows = {name: Row(name=name, model=name) for name in BASELINES}
     for name, (kind, path) in _given(options, _file_name).items():
         if kind == "checkpoint":
             _among(name, config_names())

@@ -62,7 +62,7 @@ def test_the_lower_rows_load_without_tensorflow_keras_or_beam():
         (["biuld"], "no such command 'biuld'; did you mean 'build'?"),
         (
             ["frobnicate"],
-            "no such command 'frobnicate'; there are quickstart, build, train, label, evaluate, compare, data, config, checkpoint, export, doctor",
+            "no such command 'frobnicate'; there are quickstart, build, train, label, evaluate, compare, benchmark, data, config, checkpoint, export, doctor",
         ),
         (["--versoin"], "no such option: --versoin; did you mean '--version'?"),
         *[([name], f"'{name}' is not available yet") for name in LATER],

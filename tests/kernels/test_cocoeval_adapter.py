@@ -19,7 +19,6 @@ from deepmac.errors import DataError, DeepmacError, OptionError
 from deepmac.evaluation.parameters import Parameters
 
 CASES = coco_cases.of_both_types()
-# Scores of text ids cannot be kept as numbers, in pycocotools either.
 FIGURES = ("precision", "recall", "scores")
 
 
@@ -134,6 +133,22 @@ def test_the_detections_are_those_that_the_object_holds():
     assert len(set(ours.stats)) > 6
 
 
+def test_no_detections_find_nothing():
+    case = coco_cases.mixed()
+    truth, _ = coco_objects(case)
+    nothing = COCO()
+    nothing.dataset = truth.dataset | {"annotations": []}
+    with contextlib.redirect_stdout(io.StringIO()):
+        nothing.createIndex()
+    ours, reference = (
+        run(module, case, copy.deepcopy((truth, nothing)))
+        for module in (deepmac.cocoeval, pycocotools.cocoeval)
+    )
+    assert_same(ours, reference)
+    assert_same_images(ours, reference)
+    assert ours.stats[0] == 0
+
+
 def test_numpy_numbers_are_welcome():
     case = coco_cases.mixed()
     truth, found = coco_objects(case)
@@ -141,9 +156,8 @@ def test_numpy_numbers_are_welcome():
         annotation["image_id"] = np.int64(annotation["image_id"])
         annotation["category_id"] = np.int32(annotation["category_id"])
         annotation["area"] = np.float32(annotation["area"])
-        annotation["segmentation"]["size"] = np.array(
-            annotation["segmentation"]["size"], np.int32
-        ).tolist()
+        size = np.array(annotation["segmentation"]["size"], np.int32)
+        annotation["segmentation"]["size"] = list(size)
     for annotation in found.dataset["annotations"]:
         annotation["score"] = np.float32(annotation["score"] / 3)
     assert_same(

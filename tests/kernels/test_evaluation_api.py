@@ -218,6 +218,7 @@ def test_hostile_names_are_escaped(case):
             {"groups": {"x": [77]}},
             r"groups\['x'\]: the ground truth has no category 77",
         ),
+        ({"seen": [5], "groups": {"seen": [9]}}, "there is a group 'seen' already"),
         ({"image_ids": [77]}, "no image with id 77"),
         ({"seen": [5], "use_categories": False}, "seen and groups need categories"),
         ({"draws": -1}, "draws must be 0 or more"),
