@@ -102,7 +102,7 @@ def test_every_trap_gives_what_pycocotools_gives(name):
     assert_same_images(ours, reference)
 
 
-@settings(max_examples=100, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 @given(case=cases())
 def test_random_sets_give_what_pycocotools_gives(case):
     ours, reference = both(case)
