@@ -29,7 +29,7 @@ from pycocotools import mask as coco_mask
 from benchmarks.val_like import write_set
 from deepmac.evaluation.accumulate import finalize
 from deepmac.evaluation.detections import Detections, read_detections
-from deepmac.evaluation.engine import match_detections
+from deepmac.evaluation.engine import match_images
 from deepmac.evaluation.ground_truth import GroundTruth, read_ground_truth, read_scope
 from deepmac.evaluation.parameters import Parameters
 from deepmac.evaluation.results_file import ResultsFile
@@ -154,7 +154,7 @@ def already_decoded(folder: Path) -> tuple[float, float]:
     images, parameters = list(image_by_image(folder)), Parameters()
     rles = [[f.masks.rle(i) for i in range(len(f))] for _, f in images]
     match = seconds(
-        lambda: [match_detections(truth, found, parameters) for truth, found in images]
+        lambda: [match_images(truth, found, parameters) for truth, found in images]
     )
     decode = seconds(lambda: [coco_mask.decode(some) for some in rles], 2)
     return 1e3 * match / len(images), 1e3 * decode / len(images)
@@ -172,7 +172,7 @@ def conclusion(folder: Path) -> tuple[float, float, int]:
     for results, place in ResultsFile(str(folder / "results.json")).in_order():
         found, _ = read_detections(results, scope, scope, parameters, "mask", place)
         images = truth.of_images(np.unique(found.image))
-        partials.append(match_detections(images, found, parameters))
+        partials.append(match_images(images, found, parameters))
     whole = merge(partials)
     merging = seconds(lambda: merge(partials))
     finishing = seconds(lambda: finalize(whole, parameters, scope))

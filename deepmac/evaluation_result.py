@@ -14,6 +14,7 @@ import orjson
 from rich.console import Console
 
 from deepmac.errors import DataError, DeepmacError, OptionError, did_you_mean
+from deepmac.evaluation.saved import to_bytes
 from deepmac.evaluation.summary import Evaluation
 from deepmac.evaluation.tables import tables
 
@@ -98,17 +99,25 @@ class EvaluationResult:
         return dict(self.document)
 
     def save(self, path: str | os.PathLike[str]) -> None:
-        """Writes `to_dict` as JSON.
+        """Writes `to_dict` as JSON, or the state that `deepmac compare` reads.
+
+        Args:
+            path: ends in `.json` or `.npz`.
 
         Raises:
-            OptionError: the name does not end in `.json`.
+            OptionError: it ends otherwise.
             DataError: it cannot be written.
         """
-        if Path(path).suffix != ".json":
-            raise OptionError(f"save: {os.fspath(path)} must end in .json")
+        kind = Path(path).suffix
+        if kind not in (".json", ".npz"):
+            raise OptionError(f"save: {os.fspath(path)} must end in .json or .npz")
         flags = orjson.OPT_INDENT_2 | orjson.OPT_APPEND_NEWLINE
         try:
-            Path(path).write_bytes(orjson.dumps(self.document, option=flags))
+            Path(path).write_bytes(
+                orjson.dumps(self.document, option=flags)
+                if kind == ".json"
+                else to_bytes(self.evaluation, self.group_ids)
+            )
         except OSError as e:
             raise DataError(
                 f"{os.fspath(path)}: cannot be written: {e.strerror}"

@@ -1,21 +1,18 @@
 """`deepmac.evaluate`: the exact COCO figures of predictions, from Python."""
 
 import collections
-import dataclasses
 import os
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
-from deepmac.categories import Category, parse_groups
-from deepmac.data.foreign import open_with_categories
-from deepmac.data.json_file import read_json
+from deepmac.categories import Category
 from deepmac.data.predictions import open_predictions
-from deepmac.data.truth_records import as_coco
 from deepmac.errors import DataError, OptionError, did_you_mean
 from deepmac.evaluation import engine
 from deepmac.evaluation.detections import Form, form_of
 from deepmac.evaluation.engine import Results
 from deepmac.evaluation.ground_truth import GroundTruth, read_ground_truth, read_scope
+from deepmac.evaluation.groups import ids_named
 from deepmac.evaluation.parameters import (
     COCO_AREAS,
     COCO_IOU_THRESHOLDS,
@@ -29,6 +26,7 @@ from deepmac.evaluation.report import metrics
 from deepmac.evaluation.results_file import ResultsFile, Scattered, place_of
 from deepmac.evaluation.summary import Evaluation
 from deepmac.evaluation_result import EvaluationResult
+from deepmac.evaluation_truth import OpenedTruth, open_truth
 from deepmac.text import short
 
 Choice = str | Iterable[Any]
@@ -98,7 +96,7 @@ def evaluate(
         result_area=result_area,
         ignore_field=ignore_field,
     )
-    opened = _open_truth(ground_truth, label_map, with_masks=iou_type == "segm")
+    opened = _opened(ground_truth, label_map, with_masks=iou_type == "segm")
     known = read_scope(opened.dataset, parameters, opened.where)
     scope = known.restricted(
         None if image_ids is None else plain(list(image_ids)),
@@ -125,45 +123,16 @@ def evaluate(
 # The ground truth.
 
 
-@dataclasses.dataclass(frozen=True)
-class _Truth:
-    """A ground truth as its JSON would hold it.
-
-    Attributes:
-        dataset: images, annotations, categories.
-        where: the beginning of error sentences.
-        supervised_ids: categories that keep their masks in the records; None otherwise.
-    """
-
-    dataset: Any
-    where: str
-    supervised_ids: frozenset[int] | None
-
-
-def _open_truth(
+def _opened(
     ground_truth: Any, label_map: str | None, *, with_masks: bool
-) -> _Truth:
-    if not isinstance(ground_truth, str | os.PathLike):
-        if not isinstance(ground_truth, Mapping):
-            raise DataError(
-                f"ground_truth is {short(ground_truth)}, neither a path nor a COCO data set"
-            )
-        return _Truth(plain(dict(ground_truth)), "ground_truth", None)
-    path = os.fspath(ground_truth)
-    if not os.path.isdir(path):
-        if label_map is not None:
-            raise OptionError(
-                f"label_map is for a directory of records, and {path} is none"
-            )
-        return _Truth(read_json(path), path, None)
-    records = open_with_categories(path, label_map)
-    supervised = records.supervised_ids
-    hides = (
-        supervised is not None and not {c.id for c in records.categories} <= supervised
+) -> OpenedTruth:
+    if isinstance(ground_truth, str | os.PathLike):
+        return open_truth(os.fspath(ground_truth), label_map, with_masks=with_masks)
+    if isinstance(ground_truth, Mapping):
+        return OpenedTruth(plain(dict(ground_truth)), "ground_truth", None)
+    raise DataError(
+        f"ground_truth is {short(ground_truth)}, neither a path nor a COCO data set"
     )
-    split = " (whose split hides masks)" if hides else ""
-    dataset = as_coco(records, with_masks=with_masks)
-    return _Truth(dataset, path + split, supervised if hides else None)
 
 
 def _groups(
@@ -202,10 +171,7 @@ def _ids_of(choice: Choice, known: Scope, argument: str) -> frozenset[Any]:
     """
     if isinstance(choice, str):
         named = [Category(i, known.category_names[i]) for i in known.category_ids]
-        try:
-            return parse_groups(choice, named)
-        except OptionError as e:
-            raise OptionError(f"{argument}: {e}") from None
+        return ids_named(choice, named, argument)
     names: dict[Any, Any] = {known.category_names[i]: i for i in known.category_ids}
     ids = set()
     for value in plain(list(choice)):

@@ -221,6 +221,7 @@ def _run(
         categories=row.categories,
         seen=f"@{data.seen}" if data.seen else None,
         image_ids=_file_of_ids(data, options),
+        images=data.images,
     )
     status = max(status, _job(f"evaluate {row.name}", evaluate, score, []))
     stored = output.read(f"{row.name}/metrics/{evaluate.METRICS}")

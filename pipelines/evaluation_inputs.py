@@ -9,10 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from deepmac.categories import Category
-from deepmac.data.foreign import open_with_categories
-from deepmac.data.json_file import read_json
 from deepmac.data.predictions import open_predictions
-from deepmac.data.truth_records import as_coco
 from deepmac.errors import OptionError
 from deepmac.evaluation.detections import Form, form_of, read_detections
 from deepmac.evaluation.ground_truth import GroundTruth, read_ground_truth, read_scope
@@ -26,6 +23,7 @@ from deepmac.evaluation.parameters import (
 )
 from deepmac.evaluation.prediction_units import DirectoryUnits, lost_in_label
 from deepmac.evaluation.results_file import ResultsFile, Scattered
+from deepmac.evaluation_truth import OpenedTruth, open_truth
 from deepmac.terminal import announce
 from pipelines.evaluation_report import check_report
 from pipelines.preflight import Problems, check_output
@@ -76,8 +74,12 @@ def prepare(options: "Options", beam_args: Sequence[str]) -> list[Task]:
         check_output(options.out)
     with problems.noting():
         _check_beam(beam_args, type(options))
-    with problems.noting():
-        truth = _open_truth(options)
+    with problems.noting(), announce(f"reading {options.ground_truth}"):
+        truth = open_truth(
+            options.ground_truth,
+            options.label_map,
+            with_masks="segm" in options.iou_type,
+        )
     with problems.noting():
         predictions = _open_predictions(options.predictions)
     tasks = []
@@ -113,41 +115,8 @@ def parameters_of(options: "Options", iou_type: str) -> Parameters:
 # The ground truth.
 
 
-@dataclasses.dataclass(frozen=True)
-class _Truth:
-    """A ground truth as its JSON would hold it.
-
-    Attributes:
-        dataset: images, annotations, categories.
-        where: the beginning of error sentences.
-        supervised_ids: categories that keep their masks in the records; None otherwise.
-    """
-
-    dataset: Any
-    where: str
-    supervised_ids: frozenset[int] | None
-
-
-def _open_truth(options: "Options") -> _Truth:
-    path = options.ground_truth
-    if not os.path.isdir(path):
-        if options.label_map is not None:
-            raise OptionError(
-                f"--label_map is for a directory of records, and {path} is none"
-            )
-        return _Truth(read_json(path), path, None)
-    records = open_with_categories(path, options.label_map)
-    with announce(f"reading {path}"):
-        dataset = as_coco(records, with_masks="segm" in options.iou_type)
-    ids = {c.id for c in records.categories}
-    supervised = records.supervised_ids
-    hides = supervised is not None and not ids <= supervised
-    split = " (whose split hides masks)" if hides else ""
-    return _Truth(dataset, path + split, supervised if hides else None)
-
-
 def _groups(
-    options: "Options", known: Scope, scope: Scope, truth: _Truth
+    options: "Options", known: Scope, scope: Scope, truth: OpenedTruth
 ) -> dict[str, list[Any]]:
     """Ids of the categories of each group; only one that is asked for by name may have none."""
     categories = _categories(known)
@@ -178,7 +147,7 @@ def _categories(known: Scope) -> list[Category]:
     return [Category(i, known.category_names[i]) for i in known.category_ids]
 
 
-def _supercategories(truth: _Truth, scope: Scope) -> dict[Any, str]:
+def _supercategories(truth: OpenedTruth, scope: Scope) -> dict[Any, str]:
     """Category id -> super-category, of the categories evaluated that have one."""
     return {
         c["id"]: c["supercategory"]
@@ -255,7 +224,7 @@ def _open_predictions(path: str) -> _Predictions:
 def _task(
     options: "Options",
     parameters: Parameters,
-    truth: _Truth,
+    truth: OpenedTruth,
     predictions: _Predictions | None,
     problems: Problems,
 ) -> Task | None:

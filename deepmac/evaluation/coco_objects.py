@@ -11,7 +11,7 @@ from deepmac.errors import DataError, OptionError, one_of
 from deepmac.evaluation.columns import Place, boxes, column, index_of, numbers
 from deepmac.evaluation.detections import Detections
 from deepmac.evaluation.ground_truth import GroundTruth
-from deepmac.evaluation.matching import match_images, match_pairs
+from deepmac.evaluation.matching import find_matches, match_pairs
 from deepmac.evaluation.oracle import GivenBoxes
 from deepmac.evaluation.overlaps import cells_of, near_pairs
 from deepmac.evaluation.parameters import AreaRange, Parameters, Scope
@@ -138,7 +138,7 @@ def match_all(data: CocoInput) -> Partial:
     none = GivenBoxes(np.zeros(0, np.int32), np.zeros(0), partials[0].counts)
     for rows in _whole_images(data.found.image):
         some = data.found_whole(rows)
-        matches = match_images(truth.of_images(np.unique(some.image)), some, parameters)
+        matches = find_matches(truth.of_images(np.unique(some.image)), some, parameters)
         partials.append(keep_matches(matches, none, data.scope, parameters))
     return merge(partials, data.scope.image_ids)
 

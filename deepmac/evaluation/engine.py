@@ -12,7 +12,7 @@ from deepmac.evaluation.accumulate import finalize
 from deepmac.evaluation.columns import Place
 from deepmac.evaluation.detections import Detections, Form, read_detections
 from deepmac.evaluation.ground_truth import GroundTruth
-from deepmac.evaluation.matching import match_images
+from deepmac.evaluation.matching import find_matches
 from deepmac.evaluation.oracle import iou_at_given_boxes
 from deepmac.evaluation.parameters import Parameters, Scope
 from deepmac.evaluation.state import (
@@ -128,19 +128,19 @@ def match_results(
     partials = []
     for some in _whole_images(detections, chunk):
         ground_truth = truths.of_images(np.unique(some.image))
-        partials.append(match_detections(ground_truth, some, parameters))
+        partials.append(match_images(ground_truth, some, parameters))
     counts["units"] = 1
     counts["detections"] = sum(len(p.score) for p in partials)
     events = empty_partial(parameters, truths.scope, counts)
     return merge([events, *partials], truths.scope.image_ids)
 
 
-def match_detections(
+def match_images(
     ground_truth: GroundTruth, detections: Detections, parameters: Parameters
 ) -> Partial:
     """What the detections of some images contribute, given the ground truth of these images."""
     return keep_matches(
-        match_images(ground_truth, detections, parameters),
+        find_matches(ground_truth, detections, parameters),
         iou_at_given_boxes(ground_truth, detections),
         ground_truth.scope,
         parameters,

@@ -101,7 +101,7 @@ class Matches:
     num_lost_to_id_zero: int
 
 
-def match_images(
+def find_matches(
     ground_truth: GroundTruth,
     detections: Detections,
     parameters: Parameters,

@@ -297,7 +297,7 @@ def test_a_failure_leaves_nothing_of_an_earlier_run(tmp_path, capsys):
     case = coco_cases.mixed()
     execute(as_options(case, tmp_path), [])
     out = tmp_path / "out"
-    assert {p.name for p in out.iterdir()} == {*OUTPUTS, "run.json"}
+    assert {p.name for p in out.iterdir()} == {*OUTPUTS, "report.html", "run.json"}
     case.results[3]["score"] = float("nan")
     options = as_options(case, tmp_path)
     # What preflight does not see: the results are read while the job runs.

@@ -14,6 +14,7 @@ from coco_reference import assert_equal, run_reference
 
 import deepmac
 from deepmac.errors import DataError, DeepmacError, OptionError
+from deepmac.evaluation.saved import from_bytes
 
 
 @pytest.fixture(scope="module")
@@ -133,10 +134,33 @@ def test_the_document_is_what_is_saved(result, tmp_path):
     stored = json.loads((tmp_path / "metrics.json").read_text())
     assert stored == json.loads(json.dumps(result.to_dict()))
     assert stored["segm"]["stats"] == result.stats
-    with pytest.raises(OptionError, match=r"must end in \.json"):
+    with pytest.raises(OptionError, match=r"must end in \.json or \.npz"):
         result.save(tmp_path / "metrics.csv")
     with pytest.raises(DataError, match="cannot be written"):
         result.save(tmp_path / "nowhere" / "metrics.json")
+
+
+def test_the_state_is_saved_too(result, tmp_path):
+    result.save(tmp_path / "state.npz")
+    evaluation, groups = from_bytes((tmp_path / "state.npz").read_bytes())
+    assert evaluation.stats == result.stats
+    assert groups == result.group_ids
+
+
+def test_intervals_come_from_draws_of_the_images():
+    scene = coco_cases.Scene(images=range(1, 41))
+    for image in range(1, 41):
+        scene.object((0, 0, 20, 20), image)
+        scene.found((0, 0, 20, 10 + image % 11), 1 - image / 50, image)
+    done = deepmac.evaluate(scene.truth, scene.results, draws=200, seed=1)
+    low, high = done.intervals["AP"]
+    assert low < done.stats["AP"] < high
+    again = deepmac.evaluate(scene.truth, scene.results, draws=200, seed=1)
+    assert again.intervals == done.intervals
+    assert deepmac.evaluate(scene.truth, scene.results, draws=0).intervals == {}
+    groups = done.to_dataframe("groups")
+    assert list(groups.loc["all", ["AP_low", "AP_high"]]) == [low, high]
+    assert f"[{low:.3f}, {high:.3f}]" in done._repr_html_()
 
 
 def test_as_data_frames(result):

@@ -20,7 +20,7 @@ from random_cases import cases
 
 from deepmac.errors import DataError
 from deepmac.evaluation.accumulate import finalize
-from deepmac.evaluation.engine import conclude, match_detections, match_results
+from deepmac.evaluation.engine import conclude, match_images, match_results
 from deepmac.evaluation.parameters import Parameters
 from deepmac.evaluation.state import (
     Partial,
@@ -55,7 +55,7 @@ def shards_of(case: Case, num_shards: int, seed: int) -> list[Partial]:
         truth_here = truth.take(np.flatnonzero(np.isin(truth.image, images)))
         found_here = detections.take(np.flatnonzero(np.isin(detections.image, images)))
         partials.append(count_truths(truth_here, images, parameters, counts))
-        partials.append(match_detections(truth_here, found_here, parameters))
+        partials.append(match_images(truth_here, found_here, parameters))
     return partials
 
 
@@ -124,7 +124,7 @@ def test_every_trap_survives_one_image_a_shard(name):
         found_here = detections.take(np.flatnonzero(detections.image == image))
         images = np.array([image])
         partials.append(count_truths(truth_here, images, parameters, counts))
-        partials.append(match_detections(truth_here, found_here, parameters))
+        partials.append(match_images(truth_here, found_here, parameters))
     partial = merge(partials[::-1])
     curves = finalize(partial, parameters, truth.scope)
     assert_equal(
@@ -158,7 +158,7 @@ def test_an_image_left_out_is_named():
     partial = merge(
         [
             count_truths(truth, np.array([0, 1, 3]), parameters, counts),
-            match_detections(truth, detections, parameters),
+            match_images(truth, detections, parameters),
         ]
     )
     with pytest.raises(DataError, match="1 of 4 images were not evaluated: 3"):
@@ -195,7 +195,7 @@ def test_the_state_is_small():
             scene.found(box, n / 100, image)
     truth, known, _ = read_truth(scene.case())
     detections = read_results(scene.case(), known, truth.scope)
-    partial = match_detections(truth, detections, Parameters())
+    partial = match_images(truth, detections, Parameters())
     assert len(partial.score) == 10_000
     # Row, hits and ignored, annotation, IoU
     matched_bits = len(partial.matched) * (4 + 2 * 5 + 4 + 4)
