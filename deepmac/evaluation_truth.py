@@ -4,7 +4,6 @@ import dataclasses
 import os
 from typing import Any
 
-from deepmac.data.foreign import open_with_categories
 from deepmac.data.json_file import read_json
 from deepmac.data.truth_records import as_coco
 from deepmac.errors import OptionError
@@ -43,6 +42,9 @@ def open_truth(path: str, label_map: str | None, *, with_masks: bool) -> OpenedT
                 f"label_map is for a directory of records, and {path} is none"
             )
         return OpenedTruth(read_json(path), path, None)
+    # Here, because it takes a tenth of a second that a file of annotations can do without
+    from deepmac.data.foreign import open_with_categories
+
     records = open_with_categories(path, label_map)
     dataset = as_coco(records, with_masks=with_masks)
     ids = {c.id for c in records.categories}

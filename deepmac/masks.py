@@ -1,6 +1,7 @@
 """Masks as run lengths and as pixels. Run lengths are COCO's: column-major, zeros first."""
 
 import contextlib
+import itertools
 from collections.abc import Sequence
 from typing import Any
 
@@ -277,6 +278,18 @@ def rle_from_polygons(
     while len(runs) > 1 and not runs[-1]:
         runs.pop()
     return rle_from_runs(runs, height, width)
+
+
+def rles_from_polygons(
+    masks: Sequence[Sequence[Sequence[float]]], height: int, width: int
+) -> list[RLE]:
+    """`rle_from_polygons` of many masks; their polygons have at least 6 numbers each."""
+    if height * width > _ALWAYS_ROOM:
+        return [rle_from_polygons(polygons, height, width) for polygons in masks]
+    every = [polygon for polygons in masks for polygon in polygons]
+    drawn = iter(coco_mask.frPyObjects(every, height, width))
+    parts = [list(itertools.islice(drawn, len(polygons))) for polygons in masks]
+    return [coco_mask.merge(p) if len(p) > 1 else p[0] for p in parts]
 
 
 def rle_from_runs(runs: Sequence[int], height: int, width: int) -> RLE:

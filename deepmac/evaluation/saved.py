@@ -40,12 +40,14 @@ def to_bytes(evaluation: Evaluation, groups: Mapping[str, Collection[Any]]) -> b
         "counts": dict(sorted(evaluation.partial.counts.items())),
     }
     partial = _in_order(evaluation.partial)
+    arrays = {"header": np.frombuffer(orjson.dumps(header), np.uint8)}
+    arrays |= {name: getattr(partial, name) for name in _ARRAYS}
     buffer = io.BytesIO()
-    np.savez_compressed(
-        buffer,
-        header=np.frombuffer(orjson.dumps(header), np.uint8),
-        **{name: getattr(partial, name) for name in _ARRAYS},
-    )
+    # As `np.savez_compressed`, but for the level: a tenth larger in a third of the time.
+    with zipfile.ZipFile(buffer, "w", zipfile.ZIP_DEFLATED, compresslevel=1) as file:
+        for name, array in arrays.items():
+            with file.open(f"{name}.npy", "w", force_zip64=True) as entry:
+                np.lib.format.write_array(entry, array, allow_pickle=False)
     return buffer.getvalue()
 
 

@@ -19,6 +19,7 @@ from deepmac.masks import (
     outline_length,
     rle_from_polygons,
     rle_from_runs,
+    rles_from_polygons,
     too_many_pixels,
 )
 from deepmac.text import short
@@ -95,10 +96,15 @@ def _plain_texts(values: Sequence[Any]) -> _Texts | None:
 
 def _texts(values: Sequence[Any], sizes: np.ndarray, place: Place) -> _Texts:
     """The texts of values of any kind."""
+    drawn = _plain_polygons(values, sizes)
     counts, own = [], []
     for row, (value, (height, width)) in enumerate(
         zip(values, sizes.tolist(), strict=True)
     ):
+        if row in drawn:
+            own.append((height, width))
+            counts.append(drawn[row])
+            continue
         if isinstance(value, list):
             if problem := _polygon_problem(value, height, width):
                 raise DataError(f"{place(row)}: {problem}")
@@ -113,6 +119,43 @@ def _texts(values: Sequence[Any], sizes: np.ndarray, place: Place) -> _Texts:
         counts.append(text)
     lengths = np.array([len(c) for c in counts], np.int64)
     return b"".join(counts), lengths, np.array(own, np.int64).reshape(-1, 2)
+
+
+def _plain_polygons(values: Sequence[Any], sizes: np.ndarray) -> dict[int, bytes]:
+    """Row -> compressed counts, of all polygons if none is unusual; for speed alone.
+
+    What `_polygon_problem` finds, and what only the reference would draw, goes the other way.
+    """
+    rows = [i for i, value in enumerate(values) if isinstance(value, list) and value]
+    polygons = [polygon for i in rows for polygon in values[i]]
+    if set(map(type, polygons)) != {list}:
+        return {}
+    lengths = np.fromiter(map(len, polygons), np.int64, len(polygons))
+    if lengths.min() < 6 or (lengths % 2).any():
+        return {}
+    flat = list(itertools.chain.from_iterable(polygons))
+    if not set(map(type, flat)) <= {int, float}:
+        return {}
+    try:
+        farthest = np.abs(np.array(flat, np.float64))
+    except OverflowError:
+        return {}
+    largest = np.maximum.reduceat(farthest, np.cumsum(lengths) - lengths)
+    # NaN is not smaller than anything.
+    is_usual = (largest <= FARTHEST_POINT) & (largest * lengths <= LONGEST_OUTLINE)
+    if not is_usual.all():
+        return {}
+    drawn: dict[int, bytes] = {}
+    of_size: dict[tuple[int, int], list[int]] = {}
+    sides = sizes.tolist()
+    for row in rows:
+        of_size.setdefault(tuple(sides[row]), []).append(row)
+    for (height, width), some in of_size.items():
+        if height * width > MOST_PIXELS_OF_POLYGONS:
+            return {}
+        rles = rles_from_polygons([values[row] for row in some], height, width)
+        drawn |= zip(some, (rle["counts"] for rle in rles), strict=True)
+    return drawn
 
 
 def _polygon_problem(polygons: list[Any], height: int, width: int) -> str | None:
