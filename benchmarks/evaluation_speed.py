@@ -39,7 +39,7 @@ ARRAYS = ("precision", "recall", "scores")
 KINDS = ("segm", "bbox")
 GROWTH = 4
 
-_PYCOCOTOOLS = """
+PYCOCOTOOLS = """
 import sys
 import numpy as np
 from pycocotools.coco import COCO
@@ -83,8 +83,9 @@ def run(program: str, *arguments: object) -> Run:
     started = time.perf_counter()
     process = subprocess.Popen(command, stdout=subprocess.DEVNULL)
     _, status, usage = os.wait4(process.pid, 0)
+    process.returncode = os.waitstatus_to_exitcode(status)
     if status:
-        raise SystemExit(f"{program.split()[-1]} ended with status {status}")
+        raise SystemExit(f"{command[:3]} ended with status {process.returncode}")
     wall = time.perf_counter() - started
     return Run(usage.ru_utime + usage.ru_stime, wall, usage.ru_maxrss * 1024)
 
@@ -181,7 +182,7 @@ def conclusion(folder: Path) -> tuple[float, float, int]:
 
 def report(folder: Path, num_images: int, repeats: int) -> int:
     """Measures and prints; returns the status."""
-    programs = {"ours": _OURS, "pycocotools": _PYCOCOTOOLS}
+    programs = {"ours": _OURS, "pycocotools": PYCOCOTOOLS}
     if importlib.util.find_spec("faster_coco_eval"):
         programs["faster-coco-eval"] = _FASTER
     else:
