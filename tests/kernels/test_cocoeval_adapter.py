@@ -18,6 +18,9 @@ import deepmac.cocoeval
 from deepmac.errors import DataError, DeepmacError, OptionError
 from deepmac.evaluation.parameters import Parameters
 
+# Many of the sets are unusual on purpose: test_evaluation_failures.py reads what is told of them.
+pytestmark = pytest.mark.filterwarnings("ignore::deepmac.cocoeval.EvaluationWarning")
+
 CASES = coco_cases.of_both_types()
 FIGURES = ("precision", "recall", "scores")
 
