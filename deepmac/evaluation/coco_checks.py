@@ -107,6 +107,9 @@ def told(
         "detections whose masks are of another size than the image, never matched": (
             counts["detections_of_another_size"]
         ),
+        "detections whose mask is the rectangle of their box, as that of results without a mask": (
+            counts["detections_without_mask"]
+        ),
         "detections whose area is not that of their mask, as that of results with box and mask, "
         "which decides what is small, medium or large": (
             counts["detections_of_another_area"]

@@ -10,7 +10,7 @@ import numpy as np
 
 from deepmac.errors import DataError, OptionError, one_of
 from deepmac.evaluation.columns import Place, boxes, column, index_of, numbers
-from deepmac.evaluation.detections import Detections
+from deepmac.evaluation.detections import Detections, rectangle
 from deepmac.evaluation.ground_truth import GroundTruth
 from deepmac.evaluation.matching import match_images, match_pairs
 from deepmac.evaluation.oracle import GivenBoxes
@@ -155,10 +155,9 @@ def match_all(data: CocoInput) -> Partial:
     partials = [count_truths(truth, images, parameters, {})]
     for rows in _whole_images(data.found.image):
         some, num_other = data.found_whole(rows)
-        counts = collections.Counter(
-            detections=len(some),
-            detections_of_another_size=num_other,
-            detections_of_another_area=_num_of_another_area(data, rows, some),
+        counts = _unusual_shapes(data, rows, some)
+        counts += collections.Counter(
+            detections=len(some), detections_of_another_size=num_other
         )
         given = GivenBoxes(np.zeros(0, np.int32), np.zeros(0), counts)
         matches = match_images(truth.of_images(np.unique(some.image)), some, parameters)
@@ -166,15 +165,25 @@ def match_all(data: CocoInput) -> Partial:
     return merge(partials, data.scope.image_ids)
 
 
-def _num_of_another_area(data: CocoInput, rows: np.ndarray, some: Detections) -> int:
-    """Detections whose area is not that of their mask; not those whose mask `loadRes` has drawn."""
+def _unusual_shapes(
+    data: CocoInput, rows: np.ndarray, some: Detections
+) -> collections.Counter[str]:
+    """Detections whose mask `loadRes` has drawn, and others whose area is not that of their mask."""
     if data.parameters.iou_type == "bbox":
-        return 0
-    unlike = rows[some.masks.areas() != some.area]
-    return sum(
-        not isinstance(data.detections[i]["segmentation"], list)
-        for i in unlike.tolist()
+        return collections.Counter()
+    is_drawn = np.array([_is_drawn(data.detections[i]) for i in rows.tolist()], bool)
+    is_unlike = (some.masks.areas() != some.area) & ~is_drawn
+    return collections.Counter(
+        detections_without_mask=int(is_drawn.sum()),
+        detections_of_another_area=int(is_unlike.sum()),
     )
+
+
+def _is_drawn(detection: Any) -> bool:
+    polygons = detection["segmentation"]
+    if not isinstance(polygons, list) or len(polygons) != 1:
+        return False
+    return "bbox" in detection and list(polygons) == rectangle(detection["bbox"])
 
 
 def image_results(data: CocoInput, params: Any) -> list[dict[str, Any] | None]:

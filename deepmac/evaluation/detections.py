@@ -153,7 +153,7 @@ def _box_form(
     segmentations = optional(chosen, "segmentation")
     masked = np.array([s is not None for s in segmentations], bool)
     segmentations = [
-        _rectangle(box) if segmentation is None else segmentation
+        rectangle(box) if segmentation is None else segmentation
         for segmentation, box in zip(segmentations, corners.tolist(), strict=True)
     ]
     masks, counts["predictions_of_another_size"] = read_masks(
@@ -202,7 +202,7 @@ def _annotation_ids(chosen: Sequence[Any], place: Place) -> list[Any]:
     return ids
 
 
-def _rectangle(box: Sequence[float]) -> list[list[float]]:
+def rectangle(box: Sequence[float]) -> list[list[float]]:
     """The polygon that the reference draws for a result without a mask."""
     x, y, width, height = box
     x2, y2 = x + width, y + height
@@ -226,7 +226,7 @@ def check_images(image_ids: Sequence[Any], known: dict[Any, int], place: Place) 
     row = int(np.argmax(is_unknown))
     value, first = image_ids[row], next(iter(known), None)
     hint = _other_kind(value, first) or (
-        "; evaluate against the ground truth that they were made for, or leave them out"
+        "; give the ground truth that they were made for, or leave such results out"
     )
     more = f" ({is_unknown.sum()} in all)" if is_unknown.sum() > 1 else ""
     raise DataError(

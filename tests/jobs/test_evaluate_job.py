@@ -14,7 +14,6 @@ from evaluation_files import as_options, metrics_of, with_boxes, write_predictio
 from deepmac.errors import DataError
 from deepmac.evaluation.engine import match_results
 from pipelines.evaluate import OUTPUTS, execute
-from pipelines.evaluation_report import REPORT
 from pipelines.preflight import ProblemsFound
 from pipelines.storage import open_output
 from pipelines.truth_store import open_truths, write_truths
@@ -298,7 +297,7 @@ def test_a_failure_leaves_nothing_of_an_earlier_run(tmp_path, capsys):
     case = coco_cases.mixed()
     execute(as_options(case, tmp_path), [])
     out = tmp_path / "out"
-    assert {p.name for p in out.iterdir()} == {*OUTPUTS, REPORT, "run.json"}
+    assert {p.name for p in out.iterdir()} == {*OUTPUTS, "report.html", "run.json"}
     case.results[3]["score"] = float("nan")
     options = as_options(case, tmp_path)
     # What preflight does not see: the results are read while the job runs.
