@@ -19,13 +19,14 @@ import coco_cases
 import pycocotools.coco
 import pycocotools.cocoeval
 import pytest
+from pages import ROOT
 
 import deepmac
 from deepmac.cli import main
 from deepmac.cocoeval import COCO, COCOeval, EvaluationWarning
 from deepmac.errors import DeepmacError
 
-PAGE = Path(__file__).parents[2] / "docs" / "evaluate.md"
+PAGE = ROOT / "docs" / "evaluate.md"
 TRUTH, RESULTS = "annotations.json", "results.json"
 
 
