@@ -4,19 +4,27 @@
 
 Arrays, numbers and printed figures are the same to the last bit (2.0.11). Masks and boxes; no
 keypoints. Data that pycocotools takes without a word though it cannot mean anything (scores that
-are not numbers, run lengths that do not fill their mask) is refused.
+are not numbers, run lengths that do not fill their mask) is refused; of other data that it takes
+without a word an `EvaluationWarning` tells.
 """
 
+import contextlib
 import copy
 import dataclasses
 import datetime
+import io
+import os
 import time
+import warnings
 from typing import Any
 
 import numpy as np
+import pycocotools.coco
 
+from deepmac.data.json_file import read_json
 from deepmac.errors import DeepmacError, OptionError, did_you_mean, one_of
 from deepmac.evaluation.accumulate import finalize
+from deepmac.evaluation.coco_checks import check_dataset, check_results, told
 from deepmac.evaluation.coco_objects import (
     CocoInput,
     image_ious,
@@ -74,6 +82,54 @@ class Params:
         self.useSegm: Any = None
 
 
+class EvaluationWarning(UserWarning):
+    """Of data that pycocotools evaluates in an unexpected way; figures are those of pycocotools."""
+
+
+class COCO(pycocotools.coco.COCO):
+    """`pycocotools.coco.COCO`, which fails with a sentence, and takes results without any entry.
+
+    What it holds is the same. Files may be `.gz`.
+
+    Raises:
+        DataError: the annotations, or the results, lack something or do not belong together.
+    """
+
+    def __init__(self, annotation_file: str | os.PathLike[str] | None = None):
+        super().__init__()
+        self._where = "cocoGt"
+        if annotation_file is not None:
+            self._where = os.fspath(annotation_file)
+            print("loading annotations into memory...")
+            started = time.monotonic()
+            self.dataset = read_json(self._where)
+            print(f"Done (t={time.monotonic() - started:0.2f}s)")
+            self.createIndex()
+
+    def createIndex(self) -> None:
+        """Looks at the entries, then makes what the other methods look things up in."""
+        check_dataset(self.dataset, self._where)
+        super().createIndex()
+
+    def loadRes(self, resFile: Any) -> pycocotools.coco.COCO:
+        """The detections of a results file, a list, or an array, as another `COCO`."""
+        if isinstance(resFile, str | os.PathLike):
+            where = os.fspath(resFile)
+            results = read_json(where)
+        else:
+            where, results = "results", resFile
+        if isinstance(results, np.ndarray):
+            results = self.loadNumpyAnnotations(results)
+        check_results(results, self, where, self._where)
+        if results:
+            return super().loadRes(results)  # pyright: ignore[reportArgumentType]
+        found = pycocotools.coco.COCO()
+        found.dataset = {**self.dataset, "annotations": []}
+        with contextlib.redirect_stdout(io.StringIO()):
+            found.createIndex()
+        return found
+
+
 class InsideError(DeepmacError, AttributeError):
     """A part of pycocotools' `COCOeval` that is done in another way here."""
 
@@ -95,6 +151,9 @@ class COCOeval:
 
     Raises:
         DeepmacError: the input cannot be evaluated; in one sentence.
+
+    Warns:
+        EvaluationWarning: from `evaluate`, for each thing that pycocotools does silently.
     """
 
     def __init__(self, cocoGt: Any = None, cocoDt: Any = None, iouType: str = "segm"):
@@ -124,7 +183,10 @@ class COCOeval:
         self._forget()
         self.eval = {}
         data = self._read(p)
-        self._state = data.scope, match_all(data)
+        partial = match_all(data)
+        self._state = data.scope, partial
+        for sentence in told(self.cocoGt, self.cocoDt, data, partial.counts):
+            warnings.warn(sentence, EvaluationWarning, stacklevel=2)
         self._paramsEval = copy.deepcopy(p)
         print(f"DONE (t={time.monotonic() - started:0.2f}s).")
 

@@ -1,5 +1,6 @@
 """What pycocotools' `COCO` objects hold, as columns; and matches in the form that it gives them."""
 
+import collections
 import dataclasses
 import itertools
 from collections.abc import Iterator, Mapping, Sequence
@@ -9,7 +10,7 @@ import numpy as np
 
 from deepmac.errors import DataError, OptionError, one_of
 from deepmac.evaluation.columns import Place, boxes, column, index_of, numbers
-from deepmac.evaluation.detections import Detections
+from deepmac.evaluation.detections import Detections, rectangle
 from deepmac.evaluation.ground_truth import GroundTruth
 from deepmac.evaluation.matching import find_matches, match_pairs
 from deepmac.evaluation.oracle import GivenBoxes
@@ -35,6 +36,7 @@ class CocoInput:
         detections: annotations of the other object.
         found: the same as columns, without boxes and masks.
         image_sizes: (height, width) of the images that the other object knows.
+        num_other_size: annotations of the ground truth whose masks are not as large as their images.
     """
 
     parameters: Parameters
@@ -44,16 +46,22 @@ class CocoInput:
     detections: Sequence[Any]
     found: Detections
     image_sizes: Mapping[Any, tuple[int, int]]
+    num_other_size: int
 
-    def found_whole(self, rows: np.ndarray) -> Detections:
+    def found_whole(self, rows: np.ndarray) -> tuple[Detections, int]:
         """Some of the detections, int [..] ascending, with what is to be compared.
+
+        Also how many of them have masks that are not as large as their images.
 
         Raises:
             DataError: one of them cannot be; names it.
         """
         some = [self.detections[i] for i in rows.tolist()]
-        corners, masks = _shapes(some, self.image_sizes, self.parameters, "cocoDt")
-        return dataclasses.replace(self.found.take(rows), boxes=corners, masks=masks)
+        corners, masks, num_other = _shapes(
+            some, self.image_sizes, self.parameters, "cocoDt"
+        )
+        found = dataclasses.replace(self.found.take(rows), boxes=corners, masks=masks)
+        return found, num_other
 
 
 def parameters_from(params: Any) -> Parameters:
@@ -105,7 +113,9 @@ def read_coco_objects(coco_gt: Any, coco_dt: Any, params: Any) -> CocoInput:
     scope = Scope(image_ids, np.zeros((len(image_ids), 2), np.int64), category_ids, {})
     truths, truth_columns = _chosen(coco_gt, scope, "cocoGt")
     is_crowd = np.array([bool(a.get("iscrowd")) for a in truths], bool)
-    corners, masks = _shapes(truths, _image_sizes(coco_gt), parameters, "cocoGt")
+    corners, masks, num_other = _shapes(
+        truths, _image_sizes(coco_gt), parameters, "cocoGt"
+    )
     ground_truth = GroundTruth(
         scope=scope,
         **truth_columns,
@@ -126,21 +136,54 @@ def read_coco_objects(coco_gt: Any, coco_dt: Any, params: Any) -> CocoInput:
         masks=RunLengths.none(),
         annotation_ids=[],
     )
-    sizes = _image_sizes(coco_dt)
-    return CocoInput(parameters, scope, truths, ground_truth, detections, found, sizes)
+    return CocoInput(
+        parameters=parameters,
+        scope=scope,
+        truths=truths,
+        ground_truth=ground_truth,
+        detections=detections,
+        found=found,
+        image_sizes=_image_sizes(coco_dt),
+        num_other_size=num_other,
+    )
 
 
 def match_all(data: CocoInput) -> Partial:
-    """The state of all images: what `accumulate.finalize` needs."""
+    """The state of all images: what `accumulate.finalize` needs, with counts of what is unusual."""
     truth, parameters = data.ground_truth, data.parameters
     images = np.arange(len(data.scope.image_ids))
     partials = [count_truths(truth, images, parameters, {})]
-    none = GivenBoxes(np.zeros(0, np.int32), np.zeros(0), partials[0].counts)
     for rows in _whole_images(data.found.image):
-        some = data.found_whole(rows)
+        some, num_other = data.found_whole(rows)
+        counts = _unusual_shapes(data, rows, some)
+        counts += collections.Counter(
+            detections=len(some), detections_of_another_size=num_other
+        )
+        given = GivenBoxes(np.zeros(0, np.int32), np.zeros(0), counts)
         matches = find_matches(truth.of_images(np.unique(some.image)), some, parameters)
-        partials.append(keep_matches(matches, none, data.scope, parameters))
+        partials.append(keep_matches(matches, given, data.scope, parameters))
     return merge(partials, data.scope.image_ids)
+
+
+def _unusual_shapes(
+    data: CocoInput, rows: np.ndarray, some: Detections
+) -> collections.Counter[str]:
+    """Detections whose mask `loadRes` has drawn, and others whose area is not that of their mask."""
+    if data.parameters.iou_type == "bbox":
+        return collections.Counter()
+    is_drawn = np.array([_is_drawn(data.detections[i]) for i in rows.tolist()], bool)
+    is_unlike = (some.masks.areas() != some.area) & ~is_drawn
+    return collections.Counter(
+        detections_without_mask=int(is_drawn.sum()),
+        detections_of_another_area=int(is_unlike.sum()),
+    )
+
+
+def _is_drawn(detection: Any) -> bool:
+    polygons = detection["segmentation"]
+    if not isinstance(polygons, list) or len(polygons) != 1:
+        return False
+    return "bbox" in detection and list(polygons) == rectangle(detection["bbox"])
 
 
 def image_results(data: CocoInput, params: Any) -> list[dict[str, Any] | None]:
@@ -151,7 +194,7 @@ def image_results(data: CocoInput, params: Any) -> list[dict[str, Any] | None]:
         with neither ground truth nor detections.
     """
     parameters, truth = data.parameters, data.ground_truth
-    found = data.found_whole(np.arange(len(data.found)))
+    found, _ = data.found_whole(np.arange(len(data.found)))
     cells, truth_cells = (
         cells_of(rows, data.scope, parameters) for rows in (found, truth)
     )
@@ -292,12 +335,15 @@ def _shapes(
     image_sizes: Mapping[Any, tuple[int, int]],
     parameters: Parameters,
     name: str,
-) -> tuple[np.ndarray, RunLengths]:
-    """Boxes, float64 [N, 4], or masks, whichever are compared; none of the other."""
+) -> tuple[np.ndarray, RunLengths, int]:
+    """Boxes, float64 [N, 4], or masks, whichever are compared; none of the other.
+
+    Also how many masks are not as large as their images.
+    """
     place = _place(annotations, name)
     if parameters.iou_type == "bbox":
         corners = boxes(column(annotations, "bbox", place), "bbox", place)
-        return corners, RunLengths.none()
+        return corners, RunLengths.none(), 0
     values = column(annotations, "segmentation", place)
     sizes = [image_sizes.get(a["image_id"]) for a in annotations]
     if None in sizes:
@@ -306,8 +352,8 @@ def _shapes(
             f"{place(row)}: its image {short(annotations[row]['image_id'])} has no height and width"
         )
     of_images = np.array(sizes, np.int64).reshape(-1, 2)
-    masks, _ = read_masks(values, of_images, place, "reference")
-    return np.zeros((0, 4)), masks
+    masks, num_other = read_masks(values, of_images, place, "reference")
+    return np.zeros((0, 4)), masks, num_other
 
 
 def _whole_images(image: np.ndarray) -> Iterator[np.ndarray]:

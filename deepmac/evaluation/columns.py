@@ -86,7 +86,9 @@ def numbers(values: Sequence[Any], name: str, place: Place) -> np.ndarray:
     if not np.isfinite(result).all():
         bad = np.flatnonzero(~np.isfinite(result))
         more = f" ({len(bad)} in all)" if len(bad) > 1 else ""
-        raise DataError(f"{place(int(bad[0]))}: {name} is {result[bad[0]]}{more}")
+        raise DataError(
+            f"{place(int(bad[0]))}: {name} is {result[bad[0]]}{more}, not a finite number"
+        )
     return result
 
 

@@ -106,8 +106,10 @@ def read_detections(
     image_ids = column(results, "image_id", place)
     category_ids = column(results, "category_id", place)
     scores = numbers(column(results, "score", place), "score", place)
-    _check_images(image_ids, known, place)
+    check_images(image_ids, known.image_index, place)
     is_known = index_of(category_ids, known.category_index, place) >= 0
+    if not is_known.all():
+        _check_kind(category_ids, is_known, known.category_index, place)
     image = index_of(image_ids, scope.image_index, place)
     category = index_of(category_ids, scope.category_index, place)
     rows = np.flatnonzero((image >= 0) & (category >= 0))
@@ -151,7 +153,7 @@ def _box_form(
     segmentations = optional(chosen, "segmentation")
     masked = np.array([s is not None for s in segmentations], bool)
     segmentations = [
-        _rectangle(box) if segmentation is None else segmentation
+        rectangle(box) if segmentation is None else segmentation
         for segmentation, box in zip(segmentations, corners.tolist(), strict=True)
     ]
     masks, counts["predictions_of_another_size"] = read_masks(
@@ -161,6 +163,8 @@ def _box_form(
         area = np.where(masked, masks.areas(), area)
     else:
         counts["predictions_with_box_and_mask"] = int(masked.sum())
+    if parameters.iou_type == "segm":
+        counts["predictions_without_mask"] = int((~masked).sum())
     return area, corners, masks
 
 
@@ -198,23 +202,59 @@ def _annotation_ids(chosen: Sequence[Any], place: Place) -> list[Any]:
     return ids
 
 
-def _rectangle(box: Sequence[float]) -> list[list[float]]:
+def rectangle(box: Sequence[float]) -> list[list[float]]:
     """The polygon that the reference draws for a result without a mask."""
     x, y, width, height = box
     x2, y2 = x + width, y + height
     return [[x, y, x, y2, x2, y2, x2, y]]
 
 
-def _check_images(image_ids: Sequence[Any], known: Scope, place: Place) -> None:
-    is_unknown = index_of(image_ids, known.image_index, place) < 0
+def check_images(image_ids: Sequence[Any], known: dict[Any, int], place: Place) -> None:
+    """Refuses results of images that the ground truth does not have.
+
+    Args:
+        image_ids: of the results.
+        known: position of each image of the ground truth.
+        place: names result i.
+
+    Raises:
+        DataError: there is one; names it, and what the ids there are like.
+    """
+    is_unknown = index_of(image_ids, known, place) < 0
     if not is_unknown.any():
         return
     row = int(np.argmax(is_unknown))
-    value, first = image_ids[row], known.image_ids[0] if known.image_ids else None
-    hint = ""
-    if first is not None and isinstance(value, str) != isinstance(first, str):
-        hint = f"; ids there are {'text' if isinstance(first, str) else 'numbers'}, as {first!r}"
+    value, first = image_ids[row], next(iter(known), None)
+    hint = _other_kind(value, first) or (
+        "; give the ground truth that they were made for, or leave such results out"
+    )
     more = f" ({is_unknown.sum()} in all)" if is_unknown.sum() > 1 else ""
     raise DataError(
         f"{place(row)}: the ground truth has no image {short(value)}{more}{hint}"
     )
+
+
+def _check_kind(
+    category_ids: Sequence[Any],
+    is_known: np.ndarray,
+    known: dict[Any, int],
+    place: Place,
+) -> None:
+    """Refuses categories of text where numbers are known, and the other way round.
+
+    The reference leaves them out without a word, as it does unknown ones, which may be meant.
+    """
+    first = next(iter(known), None)
+    for row in np.flatnonzero(~is_known).tolist():
+        if hint := _other_kind(category_ids[row], first):
+            raise DataError(
+                f"{place(row)}: the ground truth has no category {short(category_ids[row])}{hint}"
+            )
+
+
+def _other_kind(value: Any, known: Any) -> str:
+    """The end of an error sentence where one id is text and the other a number."""
+    if known is None or isinstance(value, str) == isinstance(known, str):
+        return ""
+    kind = "text" if isinstance(known, str) else "numbers"
+    return f"; ids there are {kind}, as {known!r}"

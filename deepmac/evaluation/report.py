@@ -128,7 +128,13 @@ def warnings_from(evaluation: Evaluation, annotation_ids: Sequence[Any]) -> list
     if not counts["annotations"]:
         sentences.append("the ground truth has no annotations: every figure is -1")
     if not counts["predictions"]:
-        sentences.append("there are no predictions: every object counts as missed")
+        what = "there are no predictions"
+        if counts["predictions_of_unknown_category"]:
+            ids = one_of(map(repr, evaluation.scope.category_ids), limit=5)
+            what = (
+                f"no prediction has the category_id of a category evaluated, as {ids}"
+            )
+        sentences.append(f"{what}: every object counts as missed")
     if 100 not in parameters.max_dets:
         limit = parameters.max_dets[-1]
         sentences.append(
@@ -177,6 +183,10 @@ _SENTENCES = {
     "predictions_with_box_and_mask": (
         "predictions with box and mask, of which the box decides what is small, medium or large, "
         "as in pycocotools (--result_area mask takes the mask)"
+    ),
+    "predictions_without_mask": (
+        "predictions without 'segmentation', whose boxes are taken for masks, as in pycocotools "
+        "(--iou_type bbox compares boxes)"
     ),
     "predictions_with_unknown_annotation_id": (
         "predictions with an annotation_id that their image does not have"

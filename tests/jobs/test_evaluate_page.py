@@ -1,15 +1,15 @@
 """The commands of docs/evaluate.md, as written, on a small set of the names that they use."""
 
 import json
-import re
 import shlex
 from pathlib import Path
 
 import coco_cases
+from pages import ROOT, blocks
 
 from deepmac.cli import main
 
-PAGE = Path(__file__).parents[2] / "docs" / "evaluate.md"
+PAGE = ROOT / "docs" / "evaluate.md"
 
 
 def write_files(folder: Path) -> None:
@@ -37,10 +37,8 @@ def write_files(folder: Path) -> None:
 def test_every_command_of_the_page_runs_as_written(tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
     write_files(tmp_path)
-    blocks = re.findall(
-        r"^```sh\n(.*?)^```", PAGE.read_text(), re.MULTILINE | re.DOTALL
-    )
-    commands = "".join(blocks).replace("\\\n", " ").splitlines()
+    text = "".join(block.text for block in blocks(PAGE, "sh"))
+    commands = text.replace("\\\n", " ").splitlines()
     assert len(commands) == 5
     for command in commands:
         program, *argv = shlex.split(command)

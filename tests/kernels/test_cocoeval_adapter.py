@@ -2,7 +2,9 @@
 
 import contextlib
 import copy
+import gzip
 import io
+import json
 from typing import Any
 
 import coco_cases
@@ -17,6 +19,9 @@ from random_cases import cases
 import deepmac.cocoeval
 from deepmac.errors import DataError, DeepmacError, OptionError
 from deepmac.evaluation.parameters import Parameters
+
+# Many of the sets are unusual on purpose: test_evaluation_failures.py reads what is told of them.
+pytestmark = pytest.mark.filterwarnings("ignore::deepmac.cocoeval.EvaluationWarning")
 
 CASES = coco_cases.of_both_types()
 FIGURES = ("precision", "recall", "scores")
@@ -292,3 +297,42 @@ def test_an_image_without_size_is_named(capsys):
     del truth.imgs[1]["height"]
     with pytest.raises(DataError, match="its image 1 has no height and width"):
         deepmac.cocoeval.COCOeval(truth, found).evaluate()
+
+
+def test_its_coco_holds_what_that_of_pycocotools_holds(tmp_path, capsys):
+    """Plain, `.gz`, and both forms of results, which a list and an array give too."""
+    for case in (coco_cases.mixed(), coco_cases.results_with_boxes_only()):
+        truth, results = tmp_path / "truth.json.gz", tmp_path / "results.json"
+        truth.write_bytes(gzip.compress(json.dumps(case.truth).encode()))
+        results.write_text(json.dumps(case.results))
+        ours = deepmac.cocoeval.COCO(truth)
+        reference, found = coco_objects(case)
+        assert vars(ours).items() >= vars(reference).items()
+        for source in (results, str(results), case.results):
+            assert repr(vars(ours.loadRes(copy.deepcopy(source)))) == repr(vars(found))
+    array = np.array([[1, 0, 0, 20, 18, 0.9, 1]])
+    for coco in (ours, reference):
+        assert coco.loadRes(array).anns[1]["bbox"] == [0, 0, 20, 18]
+
+
+def test_its_coco_takes_what_lacks_lists(capsys):
+    """Images alone, as of a test set; and data sets that are filled later."""
+    truth = deepmac.cocoeval.COCO()
+    truth.dataset = {"images": [{"id": 4}], "categories": [{"id": 2}]}
+    truth.createIndex()
+    assert truth.loadRes([]).anns == {}
+    result = {"image_id": 4, "category_id": 2, "score": 1.0, "bbox": [0, 0, 1, 1]}
+    assert truth.loadRes([result]).anns[1]["area"] == 1
+    del truth.dataset["categories"]
+    with pytest.raises(DataError, match="cocoGt: has no 'categories'"):
+        truth.loadRes([result])
+    for dataset, sentence in (
+        ([], "cocoGt: holds .*, not an object with 'images'"),
+        ({"images": {}}, "cocoGt: 'images' is {}, not a list"),
+        ({"categories": [{}]}, "cocoGt: category 0 of the list has no 'id'"),
+    ):
+        truth.dataset = dataset
+        with pytest.raises(DataError, match=sentence):
+            truth.createIndex()
+    with pytest.raises(DataError, match="results: holds 3, not a list of results"):
+        truth.loadRes(3)
