@@ -68,7 +68,12 @@ class _Match(beam.DoFn):
         with telling_why(f"unit {unit}"):
             job, store = self._job, self._store
             partial = match_results(
-                job.reader.read(unit), job.form, store, store.known, job.parameters
+                job.reader.read(unit),
+                job.form,
+                store,
+                store.known,
+                job.parameters,
+                name=unit,
             )
         Metrics.counter("evaluate", "results").inc(partial.counts["results"])
         Metrics.counter("evaluate", "detections").inc(len(partial.score))

@@ -64,7 +64,10 @@ def prepare(options: "Options", beam_args: Sequence[str]) -> list[Task]:
     problems = Problems()
     kinds: list[Parameters] = []
     truth = predictions = None
-    for iou_type in dict.fromkeys(options.iou_type):
+    for read in (_thresholds_of, _area_ranges_of, _max_dets_of):
+        with problems.noting():
+            read(options)
+    for iou_type in dict.fromkeys(options.iou_type) if not problems else ():
         with problems.noting():
             kinds.append(parameters_of(options, iou_type))
     for check in (_check_arrays, _check_numbers, _check_draws, check_report):
@@ -73,7 +76,7 @@ def prepare(options: "Options", beam_args: Sequence[str]) -> list[Task]:
     with problems.noting():
         check_output(options.out)
     with problems.noting():
-        _check_beam(beam_args, type(options))
+        _check_beam(beam_args, options)
     with problems.noting(), announce(f"reading {options.ground_truth}"):
         truth = open_truth(
             options.ground_truth,
@@ -100,9 +103,9 @@ def parameters_of(options: "Options", iou_type: str) -> Parameters:
         raise OptionError("--iou_type boundary is not available yet; use segm or bbox")
     return Parameters(
         iou_type=iou_type,
-        iou_thresholds=_thresholds(options.iou_thresholds),
-        area_ranges=_area_ranges(options.area_ranges),
-        max_dets=tuple(_numbers(options.max_dets, int, "max_dets")),
+        iou_thresholds=_thresholds_of(options),
+        area_ranges=_area_ranges_of(options),
+        max_dets=_max_dets_of(options),
         use_categories=options.use_categories,
         id_zero=options.id_zero,
         duplicate_ids=options.duplicate_ids,
@@ -272,17 +275,21 @@ def _restricted(options: "Options", known: Scope) -> Scope:
 # Options that are texts.
 
 
-def _thresholds(text: str | None) -> tuple[float, ...]:
-    if text is None:
+def _thresholds_of(options: "Options") -> tuple[float, ...]:
+    if options.iou_thresholds is None:
         return COCO_IOU_THRESHOLDS
-    return tuple(_numbers(text, float, "iou_thresholds"))
+    return tuple(_numbers(options.iou_thresholds, float, "iou_thresholds"))
 
 
-def _area_ranges(text: str | None) -> tuple[AreaRange, ...]:
-    if text is None:
+def _max_dets_of(options: "Options") -> tuple[int, ...]:
+    return tuple(_numbers(options.max_dets, int, "max_dets"))
+
+
+def _area_ranges_of(options: "Options") -> tuple[AreaRange, ...]:
+    if options.area_ranges is None:
         return COCO_AREAS
     ranges = []
-    for part in text.split(","):
+    for part in options.area_ranges.split(","):
         label, *limits = part.strip().split(":")
         try:
             low, high = map(float, limits)
@@ -336,8 +343,14 @@ def _check_draws(options: "Options") -> None:
             )
 
 
-def _check_beam(beam_args: Sequence[str], job_options: type) -> None:
-    if beam_args:
-        from pipelines.launch import parse_beam_args
+def _check_beam(beam_args: Sequence[str], options: "Options") -> None:
+    if not beam_args:
+        return
+    from pipelines.launch import parse_beam_args
 
-        parse_beam_args(beam_args, job_options)
+    parse_beam_args(beam_args, type(options))
+    if options.num_processes > 1:
+        raise OptionError(
+            f"--num_processes {options.num_processes} is for an evaluation without Beam, which has "
+            f"flags of its own, such as --direct_num_workers; give one of them"
+        )

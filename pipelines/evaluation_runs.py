@@ -13,7 +13,7 @@ from concurrent.futures.process import BrokenProcessPool
 from typing import ClassVar
 
 from deepmac.errors import DataError
-from deepmac.evaluation.engine import Results, conclude, match_results
+from deepmac.evaluation.engine import Results, conclude, evaluate, match_results
 from deepmac.evaluation.results_file import ResultsFile, Scattered
 from deepmac.evaluation.state import Partial
 from deepmac.evaluation.summary import Evaluation
@@ -36,15 +36,17 @@ def evaluate_here(
     """
     if num_processes == 1 and isinstance(task.source, ResultsFile):
         try:
-            return _concluded(task, _matched(task, task.source.in_order()))
+            return _evaluated(task, task.source.in_order())
         except Scattered:
             pass  # to be sorted first
     with output.temporary_folder() as folder:
         reader, units = _units(task, output, folder, unit_images)
         if num_processes == 1:
-            results = (reader.read(unit) for unit in units)
-            return _concluded(task, _matched(task, results))
-        return _concluded(task, _Worker.matched(task, reader, units, num_processes))
+            return _evaluated(task, (reader.read(unit) for unit in units))
+        partials = _Worker.matched(task, reader, units, num_processes)
+        return conclude(
+            task.ground_truth, partials, task.parameters, task.counts, units
+        )
 
 
 def evaluate_on_beam(
@@ -88,7 +90,7 @@ def evaluate_on_beam(
             kind = task.parameters.iou_type
             partials = read_states(output, f"{folder}/{kind}")
             evaluations[kind] = conclude(
-                task.ground_truth, partials, task.parameters, task.counts, len(units)
+                task.ground_truth, partials, task.parameters, task.counts, units
             )
     return evaluations
 
@@ -106,19 +108,9 @@ def _units(
     return reader, task.source.units
 
 
-def _matched(task: Task, units: Iterable[Results]) -> list[Partial]:
-    return [_match(task, unit) for unit in units]
-
-
-def _match(task: Task, unit: Results) -> Partial:
-    return match_results(
-        unit, task.form, task.ground_truth, task.known, task.parameters
-    )
-
-
-def _concluded(task: Task, partials: Sequence[Partial]) -> Evaluation:
-    return conclude(
-        task.ground_truth, partials, task.parameters, task.counts, len(partials)
+def _evaluated(task: Task, units: Iterable[Results]) -> Evaluation:
+    return evaluate(
+        task.ground_truth, task.known, units, task.form, task.parameters, task.counts
     )
 
 
@@ -156,4 +148,12 @@ class _Worker:
 
     @classmethod
     def _match(cls, unit: str) -> Partial:
-        return _match(cls._task, cls._reader.read(unit))
+        task, results = cls._task, cls._reader.read(unit)
+        return match_results(
+            results,
+            task.form,
+            task.ground_truth,
+            task.known,
+            task.parameters,
+            name=unit,
+        )

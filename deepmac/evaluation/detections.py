@@ -20,7 +20,7 @@ from deepmac.evaluation.columns import (
 from deepmac.evaluation.parameters import Parameters, Scope
 from deepmac.evaluation.run_lengths import RunLengths
 from deepmac.evaluation.segmentations import read_masks
-from deepmac.evaluation.typed_results import alike, are_typed
+from deepmac.evaluation.typed_results import alike, are_typed, field_of
 from deepmac.text import short
 
 Form = Literal["box", "mask"]
@@ -184,10 +184,12 @@ def _mask_form(
         return area, np.zeros((0, 4)), masks
     corners = masks.tight_boxes()
     if are_typed(chosen):
-        return area, corners, masks
-    own = [i for i, r in enumerate(chosen) if "bbox" in r]
-    given = [chosen[i]["bbox"] for i in own]
-    corners[own] = boxes(given, "bbox", lambda i: place(own[i]))
+        values = enumerate(field_of(chosen, "bbox"))
+        given = {i: box for i, box in values if box is not None}
+    else:
+        given = {i: r["bbox"] for i, r in enumerate(chosen) if "bbox" in r}
+    own = list(given)
+    corners[own] = boxes(list(given.values()), "bbox", lambda i: place(own[i]))
     return area, corners, masks
 
 

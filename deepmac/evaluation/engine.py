@@ -7,7 +7,7 @@ from typing import Any, Protocol
 
 import numpy as np
 
-from deepmac.errors import DataError
+from deepmac.errors import DataError, one_of
 from deepmac.evaluation.accumulate import finalize
 from deepmac.evaluation.columns import Place
 from deepmac.evaluation.detections import Detections, Form, read_detections
@@ -24,11 +24,8 @@ from deepmac.evaluation.state import (
 )
 from deepmac.evaluation.summary import Evaluation
 
-_OF_FILES = (
-    "results",
-    "units",
-    "detections",
-)  # events that are no matter of the figures
+_UNIT = "unit "  # begins an event that tells which unit it comes from
+_OF_FILES = ("results", "detections")  # events that are no matter of the figures
 
 Results = tuple[Sequence[Any], Place]
 """COCO results of whole images, and what names each of them in an error."""
@@ -62,9 +59,11 @@ def evaluate(
         counts: events met while the ground truth was read.
     """
     partials = [
-        match_results(unit, form, ground_truth, known, parameters) for unit in units
+        match_results(unit, form, ground_truth, known, parameters, name=str(number))
+        for number, unit in enumerate(units)
     ]
-    return conclude(ground_truth, partials, parameters, counts, len(partials))
+    names = list(map(str, range(len(partials))))
+    return conclude(ground_truth, partials, parameters, counts, names)
 
 
 def conclude(
@@ -72,30 +71,34 @@ def conclude(
     partials: Sequence[Partial],
     parameters: Parameters,
     counts: collections.Counter[str],
-    num_units: int,
+    units: Sequence[str],
 ) -> Evaluation:
     """The figures, from all of the ground truth and what the units of results contribute.
 
     Args:
         ground_truth, parameters, counts: as for `evaluate`.
         partials: from `match_results`, merged or not.
-        num_units: that were to be matched.
+        units: names of those that were to be matched.
 
     Raises:
-        DataError: a unit has got lost on the way.
+        DataError: a unit has got lost on the way, or a part of one.
     """
     scope = ground_truth.scope
     images = np.arange(len(scope.image_ids))
     truths = count_truths(ground_truth, images, parameters, counts)
     partial = merge([truths, *partials], scope.image_ids)
-    found = {"units": partial.counts["units"], "detections": len(partial.score)}
-    wanted = {"units": num_units, "detections": partial.counts["detections"]}
-    for name, number in wanted.items():
-        if found[name] != number:
-            raise DataError(
-                f"{found[name]} of {number} {name} of results were evaluated; the others got lost"
-            )
-    for name in _OF_FILES:
+    lost = [name for name in units if not partial.counts[_UNIT + name]]
+    if lost:
+        raise DataError(
+            f"{len(lost)} of {len(units)} units of results got lost: {one_of(lost)}; run the same "
+            f"again"
+        )
+    if len(partial.score) != (number := partial.counts["detections"]):
+        raise DataError(
+            f"{len(partial.score)} of {number} detections were evaluated, the others got lost; run "
+            f"the same again"
+        )
+    for name in (*_OF_FILES, *(_UNIT + name for name in units)):
         del partial.counts[name]
     return Evaluation(parameters, scope, finalize(partial, parameters, scope), partial)
 
@@ -107,6 +110,7 @@ def match_results(
     known: Scope,
     parameters: Parameters,
     *,
+    name: str,
     chunk: int = 20_000,
 ) -> Partial:
     """What one unit of results contributes, with events that tell whether it is complete.
@@ -116,6 +120,7 @@ def match_results(
         truths: the ground truth of all images, or of those of the unit.
         known: every image and category of the data set.
         parameters: of the evaluation.
+        name: of the unit, for `conclude`.
         chunk: about as many detections are matched at once, which bounds memory.
 
     Raises:
@@ -129,7 +134,7 @@ def match_results(
     for some in _whole_images(detections, chunk):
         ground_truth = truths.of_images(np.unique(some.image))
         partials.append(match_images(ground_truth, some, parameters))
-    counts["units"] = 1
+    counts[_UNIT + name] = 1
     counts["detections"] = sum(len(p.score) for p in partials)
     events = empty_partial(parameters, truths.scope, counts)
     return merge([events, *partials], truths.scope.image_ids)

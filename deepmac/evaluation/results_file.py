@@ -47,16 +47,15 @@ class ResultsFile:
             DataError: the file cannot be read or is not valid JSON.
             Scattered: an image comes back after it was given out.
         """
-        done, start, held = set(), 0, []
+        done, start, held, whole = set(), 0, [], 0
         first, _ = self.first() or (None, "")
         for _, values in self.parts(decoder_like(first)):
             held += values
-            if len(held) < num_results:
-                continue
-            whole = _without_last_image(held)
-            _note_images(held[:whole], done)
-            yield self.some(start, held[:whole])
-            start, held = start + whole, held[whole:]
+            whole = _before_last_image(held, len(held) - len(values), whole)
+            if whole and len(held) >= num_results:
+                _note_images(held[:whole], done)
+                yield self.some(start, held[:whole])
+                start, held, whole = start + whole, held[whole:], 0
         _note_images(held, done)
         yield self.some(start, held)
 
@@ -105,12 +104,20 @@ def place_of(results: Sequence[Any], name: Callable[[int], str]) -> Place:
     return place
 
 
-def _without_last_image(results: Sequence[Any]) -> int:
-    """How many results come before those of the last image."""
+def _before_last_image(results: Sequence[Any], num_known: int, before: int) -> int:
+    """How many results come before those of the last image.
+
+    Args:
+        results: of which the last ones are new.
+        num_known: how many are not.
+        before: the answer for these alone.
+    """
     last = _image_of(results[-1])
     whole = len(results)
-    while whole and _image_of(results[whole - 1]) == last:
+    while whole > num_known and _image_of(results[whole - 1]) == last:
         whole -= 1
+    if whole == num_known and whole and _image_of(results[whole - 1]) == last:
+        return before
     return whole
 
 

@@ -1,7 +1,7 @@
 """COCO results of the usual forms, decoded into typed objects: several times faster than into dicts.
 
-A decoder takes a list or refuses it. What it refuses, be it wrong or only unusual, goes the general
-way, which knows what to say. Values are those of `json.loads`; where a floating-point number is
+What has another form, be it wrong or only unusual, becomes dicts and goes the general way, which
+knows what to say. Values are those of `json.loads`; where a floating-point number is
 meant, that of the number written.
 """
 
@@ -10,6 +10,8 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 import msgspec
+
+from deepmac.data.json_batches import decode_objects
 
 
 class TypedMask(msgspec.Struct, frozen=True, gc=False, forbid_unknown_fields=True):
@@ -53,19 +55,19 @@ _DECODERS = {kind: msgspec.json.Decoder(list[kind]) for kind in TYPES}
 def decoder_like(first: Any) -> Callable[[bytes], list[Any] | None]:
     """What decodes lists of results of the form of one result, a dict.
 
-    It returns None for a list that holds anything else.
+    Lists that hold anything else become dicts, as of `json_batches.decode_objects`.
     """
     keys = set(first) if isinstance(first, dict) else set()
     kind = next((k for k in TYPES if set(k.__struct_fields__) == keys), None)
     if kind is None:
-        return lambda data: None
+        return decode_objects
     decoder = _DECODERS[kind]
 
     def decode(data: bytes) -> list[Any] | None:
         try:
             return decoder.decode(data)
         except msgspec.DecodeError:
-            return None
+            return decode_objects(data)
 
     return decode
 

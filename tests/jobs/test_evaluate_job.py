@@ -329,6 +329,8 @@ def test_stored_truth_comes_back_as_it_was(tmp_path):
             write_truths(output, "truth", truth, known)
             store = open_truths(output, "truth")
             unit = (case.results, "result {}".format)
-            direct = match_results(unit, "mask", truth, known, parameters)
-            stored = match_results(unit, "mask", store, store.known, parameters)
+            direct = match_results(unit, "mask", truth, known, parameters, name="a")
+            stored = match_results(
+                unit, "mask", store, store.known, parameters, name="a"
+            )
             assert direct.to_bytes() == stored.to_bytes()

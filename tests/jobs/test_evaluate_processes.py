@@ -12,6 +12,7 @@ from evaluation_files import as_options, metrics_of, with_boxes, write_predictio
 from deepmac.errors import DataError
 from pipelines import evaluation_runs
 from pipelines.evaluate import execute
+from pipelines.preflight import ProblemsFound
 
 
 def test_a_directory_of_predictions_gives_the_same(tmp_path, capsys):
@@ -49,10 +50,31 @@ def test_a_mistake_in_a_unit_reaches_the_user(tmp_path):
 
 
 def test_a_process_that_is_killed_is_told(tmp_path, monkeypatch):
-    def killed(task, unit):
+    def killed(*args, **kwargs):
         os.kill(os.getpid(), signal.SIGKILL)
 
-    monkeypatch.setattr(evaluation_runs, "_match", killed)
+    monkeypatch.setattr(evaluation_runs, "match_results", killed)
     options = as_options(coco_cases.mixed(), tmp_path, num_processes=2)
     with pytest.raises(DataError, match=r"ended from outside.*--num_processes"):
         execute(options, [])
+
+
+def test_options_that_contradict_each_other_are_refused_all_at_once(tmp_path):
+    options = as_options(
+        coco_cases.mixed(),
+        tmp_path,
+        num_processes=2,
+        max_dets="x",
+        iou_thresholds="0.5,y",
+        area_ranges="a:1",
+    )
+    with pytest.raises(ProblemsFound) as found:
+        execute(options, ["--direct_num_workers=2"])
+    told = str(found.value)
+    for sentence in (
+        "--num_processes 2 is for an evaluation without Beam",
+        "--max_dets: 'x' is not numbers",
+        "--iou_thresholds: '0.5,y' is not numbers",
+        "--area_ranges: 'a:1' is not name:low:high",
+    ):
+        assert sentence in told

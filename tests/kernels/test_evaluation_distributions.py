@@ -121,12 +121,18 @@ def shared_out(case, seed):
     ]
     partials = [
         match_results(
-            (unit, "result {}".format), form(case), truth, known, case.parameters
+            (unit, "result {}".format),
+            form(case),
+            truth,
+            known,
+            case.parameters,
+            name=str(number),
         )
-        for unit in units
+        for number, unit in enumerate(units)
     ]
     np.random.default_rng(seed).shuffle(partials)
-    return conclude(truth, partials, case.parameters, counts, len(partials))
+    names = list(map(str, range(len(units))))
+    return conclude(truth, partials, case.parameters, counts, names)
 
 
 @given(seed=st.integers(0, 99), for_boxes=st.booleans())

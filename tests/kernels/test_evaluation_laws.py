@@ -104,13 +104,13 @@ def test_a_piece_that_got_lost_is_told():
     case = coco_cases.mixed()
     truth, known, counts = read_truth(case)
     unit = case.results, lambda i: f"result {i}"
-    partial = match_results(unit, "mask", truth, known, case.parameters)
+    partial = match_results(unit, "mask", truth, known, case.parameters, name="a")
     *pieces, rest = (piece for _, piece in by_category(partial))
     message = rf"{len(partial.score) - len(pieces[0].score)} of {len(partial.score)} detections"
     with pytest.raises(DataError, match=message):
-        conclude(truth, [*pieces[1:], rest], case.parameters, counts, 1)
-    with pytest.raises(DataError, match="0 of 1 units of results were evaluated"):
-        conclude(truth, [], case.parameters, counts, 1)
+        conclude(truth, [*pieces[1:], rest], case.parameters, counts, ["a"])
+    with pytest.raises(DataError, match="1 of 1 units of results got lost: a; run"):
+        conclude(truth, [], case.parameters, counts, ["a"])
 
 
 @pytest.mark.parametrize("name", coco_cases.CASES)
@@ -170,9 +170,11 @@ def test_how_many_are_matched_at_once_does_not_matter(chunk):
     case = coco_cases.mixed()
     truth, known, counts = read_truth(case)
     unit = (case.results, "result {}".format)
-    partial = match_results(unit, "mask", truth, known, case.parameters, chunk=chunk)
+    partial = match_results(
+        unit, "mask", truth, known, case.parameters, name="a", chunk=chunk
+    )
     assert_equal(
-        conclude(truth, [partial], case.parameters, counts, 1), run_reference(case)
+        conclude(truth, [partial], case.parameters, counts, ["a"]), run_reference(case)
     )
 
 
@@ -180,10 +182,10 @@ def test_a_unit_of_results_that_got_lost_is_noticed():
     case = coco_cases.mixed()
     truth, known, counts = read_truth(case)
     unit = (case.results, "result {}".format)
-    partial = match_results(unit, "mask", truth, known, case.parameters)
-    conclude(truth, [partial], case.parameters, counts, 1)
-    with pytest.raises(DataError, match="1 of 2 units of results were evaluated"):
-        conclude(truth, [partial], case.parameters, counts, 2)
+    partial = match_results(unit, "mask", truth, known, case.parameters, name="a")
+    conclude(truth, [partial], case.parameters, counts, ["a"])
+    with pytest.raises(DataError, match="1 of 2 units of results got lost: b; run"):
+        conclude(truth, [partial], case.parameters, counts, ["a", "b"])
 
 
 def test_the_state_is_small():

@@ -20,13 +20,13 @@ from deepmac.evaluation.detections import form_of
 from deepmac.evaluation.engine import evaluate
 from deepmac.evaluation.ground_truth import read_ground_truth, read_scope
 from deepmac.evaluation.parameters import Parameters
+from deepmac.evaluation.results_file import place_of
 from deepmac.label import Settings
 from fuzzing.mutation import json_values, mutate_json
 from fuzzing.target import Target, require_one_line
 from fuzzing.targets import GOLDEN
 from pipelines.build_dataset import BuildWork
 from pipelines.build_plan import plan_build
-from pipelines.evaluation_units import place_of
 from pipelines.json_lines import dump_line, load_line
 from pipelines.label_plan import plan_boxes, plan_images
 from pipelines.label_work import LabelWork
