@@ -85,7 +85,7 @@ def _lines(ground_truth: GroundTruth) -> Iterator[tuple[int, bytes]]:
         ground_truth.is_crowd.tolist(),
         ground_truth.is_ignored.tolist(),
         ground_truth.boxes.tolist() or [None] * len(ground_truth),
-        _masks_json(ground_truth.masks) or [None] * len(ground_truth),
+        _masks_json(ground_truth.masks.drawn()) or [None] * len(ground_truth),
     ]
     for image in np.unique(ground_truth.image).tolist():
         rows = slice(edges[image], edges[image + 1])

@@ -8,6 +8,7 @@ from typing import Any, TypeVar
 import numpy as np
 
 from deepmac.errors import DataError
+from deepmac.evaluation.outlines import Outlines
 from deepmac.evaluation.run_lengths import RunLengths
 from deepmac.evaluation.typed_results import are_typed, field_of
 from deepmac.text import short
@@ -117,7 +118,7 @@ def take_rows(columns: _Columns, rows: np.ndarray) -> _Columns:
             changes[field.name] = values[rows]
         elif isinstance(values, list) and values:
             changes[field.name] = [values[i] for i in rows.tolist()]
-        elif isinstance(values, RunLengths) and len(values):
+        elif isinstance(values, RunLengths | Outlines) and len(values):
             changes[field.name] = values.take(rows)
     return dataclasses.replace(columns, **changes)
 

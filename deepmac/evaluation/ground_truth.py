@@ -16,9 +16,10 @@ from deepmac.evaluation.columns import (
     numbers,
     take_rows,
 )
+from deepmac.evaluation.outlines import Outlines
 from deepmac.evaluation.parameters import Parameters, Scope, sorted_ids
 from deepmac.evaluation.run_lengths import RunLengths
-from deepmac.evaluation.segmentations import read_masks
+from deepmac.evaluation.segmentations import read_masks, read_outlines
 from deepmac.masks import MOST_PIXELS
 from deepmac.text import is_unicode, short
 
@@ -51,7 +52,7 @@ class GroundTruth:
     is_crowd: np.ndarray
     is_ignored: np.ndarray
     boxes: np.ndarray
-    masks: RunLengths
+    masks: RunLengths | Outlines
 
     def __len__(self) -> int:
         return len(self.image)
@@ -61,11 +62,16 @@ class GroundTruth:
         return take_rows(self, rows)
 
     def of_images(self, images: np.ndarray) -> "GroundTruth":
-        """The annotations of some images, int [..], given as ascending positions in the scope."""
+        """The annotations of some images, their masks drawn.
+
+        Args:
+            images: int [..], ascending positions in the scope.
+        """
         first = np.searchsorted(self.image, images, "left")
         last = np.searchsorted(self.image, images, "right")
         ranges = [np.arange(a, b) for a, b in zip(first, last, strict=True)]
-        return self.take(np.concatenate([np.zeros(0, np.int64), *ranges]))
+        some = self.take(np.concatenate([np.zeros(0, np.int64), *ranges]))
+        return dataclasses.replace(some, masks=some.masks.drawn())
 
 
 def read_scope(dataset: Any, parameters: Parameters, where: str) -> Scope:
@@ -185,7 +191,7 @@ def _columns(
     masks, corners = RunLengths.none(), np.zeros((0, 4))
     if parameters.iou_type == "segm":
         segmentations = _segmentations(chosen, scope, place)
-        masks, counts["annotations_of_another_size"] = read_masks(
+        masks, counts["annotations_of_another_size"] = read_outlines(
             segmentations, sizes, place, parameters.wrong_size
         )
     else:

@@ -61,7 +61,7 @@ def iou_at_given_boxes(ground_truth: GroundTruth, detections: Detections) -> Giv
     pairs = [(t, d) for t, d in best.items() if not ground_truth.is_crowd[t]]
     truths, rows = np.array(pairs, np.int64).reshape(-1, 2).T
     no_crowd = np.zeros(len(pairs), bool)
-    iou = pair_iou(detections.masks, rows, ground_truth.masks, truths, no_crowd)
+    iou = pair_iou(detections.masks, rows, ground_truth.masks.drawn(), truths, no_crowd)
     return GivenBoxes(ground_truth.ordinal[truths], np.maximum(iou, 0), counts)
 
 

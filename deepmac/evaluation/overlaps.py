@@ -66,7 +66,7 @@ def near_pairs(
         iou = pair_iou(
             detections.masks,
             pairs.detection,
-            ground_truth.masks,
+            ground_truth.masks.drawn(),
             pairs.truth,
             ground_truth.is_crowd[pairs.truth],
             lowest=parameters.lowest_threshold,

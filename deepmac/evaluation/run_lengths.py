@@ -58,6 +58,10 @@ class RunLengths:
             np.concatenate([p.sizes for p in parts]),
         )
 
+    def drawn(self) -> "RunLengths":
+        """Itself: as `Outlines.drawn`."""
+        return self
+
     def take(self, rows: np.ndarray) -> "RunLengths":
         """Some of the masks, int [M], in any order."""
         first, last = self.starts[rows], self.starts[rows + 1]

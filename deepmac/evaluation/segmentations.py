@@ -9,6 +9,7 @@ import numpy as np
 
 from deepmac.errors import DataError
 from deepmac.evaluation.columns import Place
+from deepmac.evaluation.outlines import Outlines
 from deepmac.evaluation.run_lengths import BadRunLengths, RunLengths, decode_text
 from deepmac.evaluation.typed_results import alike, are_typed, as_dicts, field_of
 from deepmac.masks import (
@@ -19,7 +20,6 @@ from deepmac.masks import (
     outline_length,
     rle_from_polygons,
     rle_from_runs,
-    rles_from_polygons,
     too_many_pixels,
 )
 from deepmac.text import short
@@ -49,7 +49,39 @@ def read_masks(
     Raises:
         DataError: a value has another form, or does not fit.
     """
-    text, lengths, own = _plain_texts(values) or _texts(as_dicts(values), sizes, place)
+    outlines, num_other = read_outlines(values, sizes, place, wrong_size)
+    return outlines.drawn(), num_other
+
+
+def read_outlines(
+    values: Sequence[Any],
+    sizes: np.ndarray,
+    place: Place,
+    wrong_size: str,
+) -> tuple[RunLengths | Outlines, int]:
+    """As `read_masks`; most polygons are checked, and not drawn yet."""
+    if (texts := _plain_texts(values)) is not None:
+        return _decoded(texts, sizes, place, wrong_size)
+    values = as_dicts(values)
+    polygons = _plain_polygons(values, sizes)
+    others = [i for i in range(len(values)) if i not in polygons]
+
+    def place_of_other(row: int) -> str:
+        return place(others[row])
+
+    texts = _texts([values[i] for i in others], sizes[others], place_of_other)
+    ready, num_other = _decoded(texts, sizes[others], place_of_other, wrong_size)
+    ready_rows, own = np.full(len(values), -1), np.array(sizes)
+    ready_rows[others], own[others] = np.arange(len(others)), ready.sizes
+    outlines = [polygons.get(i) for i in range(len(values))]
+    return Outlines(ready, ready_rows, outlines, own), num_other
+
+
+def _decoded(
+    texts: "_Texts", sizes: np.ndarray, place: Place, wrong_size: str
+) -> tuple[RunLengths, int]:
+    """The masks of some texts, and how many are of another size than their images."""
+    text, lengths, own = texts
     is_other = (own != sizes).any(axis=1)
     if wrong_size == "error" and is_other.any():
         at = int(np.argmax(is_other))
@@ -96,15 +128,10 @@ def _plain_texts(values: Sequence[Any]) -> _Texts | None:
 
 def _texts(values: Sequence[Any], sizes: np.ndarray, place: Place) -> _Texts:
     """The texts of values of any kind."""
-    drawn = _plain_polygons(values, sizes)
     counts, own = [], []
     for row, (value, (height, width)) in enumerate(
         zip(values, sizes.tolist(), strict=True)
     ):
-        if row in drawn:
-            own.append((height, width))
-            counts.append(drawn[row])
-            continue
         if isinstance(value, list):
             if problem := _polygon_problem(value, height, width):
                 raise DataError(f"{place(row)}: {problem}")
@@ -121,10 +148,12 @@ def _texts(values: Sequence[Any], sizes: np.ndarray, place: Place) -> _Texts:
     return b"".join(counts), lengths, np.array(own, np.int64).reshape(-1, 2)
 
 
-def _plain_polygons(values: Sequence[Any], sizes: np.ndarray) -> dict[int, bytes]:
-    """Row -> compressed counts, of all polygons if none is unusual; for speed alone.
+def _plain_polygons(
+    values: Sequence[Any], sizes: np.ndarray
+) -> dict[int, list[np.ndarray]]:
+    """Row -> its polygons (see `Outlines`), of all that have any if none is unusual.
 
-    What `_polygon_problem` finds, and what only the reference would draw, goes the other way.
+    What `_polygon_problem` finds, and what only the reference would draw, is left to it.
     """
     rows = [i for i, value in enumerate(values) if isinstance(value, list) and value]
     polygons = [polygon for i in rows for polygon in values[i]]
@@ -137,25 +166,17 @@ def _plain_polygons(values: Sequence[Any], sizes: np.ndarray) -> dict[int, bytes
     if not set(map(type, flat)) <= {int, float}:
         return {}
     try:
-        farthest = np.abs(np.array(flat, np.float64))
+        points = np.array(flat, np.float64)
     except OverflowError:
         return {}
-    largest = np.maximum.reduceat(farthest, np.cumsum(lengths) - lengths)
+    starts = np.cumsum(lengths) - lengths
+    largest = np.maximum.reduceat(np.abs(points), starts)
     # NaN is not smaller than anything.
     is_usual = (largest <= FARTHEST_POINT) & (largest * lengths <= LONGEST_OUTLINE)
-    if not is_usual.all():
+    if not is_usual.all() or sizes[rows].prod(axis=1).max() > MOST_PIXELS_OF_POLYGONS:
         return {}
-    drawn: dict[int, bytes] = {}
-    of_size: dict[tuple[int, int], list[int]] = {}
-    sides = sizes.tolist()
-    for row in rows:
-        of_size.setdefault(tuple(sides[row]), []).append(row)
-    for (height, width), some in of_size.items():
-        if height * width > MOST_PIXELS_OF_POLYGONS:
-            return {}
-        rles = rles_from_polygons([values[row] for row in some], height, width)
-        drawn |= zip(some, (rle["counts"] for rle in rles), strict=True)
-    return drawn
+    outlines = iter(np.split(points, starts[1:]))
+    return {row: list(itertools.islice(outlines, len(values[row]))) for row in rows}
 
 
 def _polygon_problem(polygons: list[Any], height: int, width: int) -> str | None:

@@ -8,6 +8,7 @@ from hypothesis import strategies as st
 
 from deepmac.errors import DataError
 from deepmac.evaluation import run_lengths
+from deepmac.evaluation.outlines import Outlines
 from deepmac.evaluation.run_lengths import (
     BadRunLengths,
     RunLengths,
@@ -15,7 +16,8 @@ from deepmac.evaluation.run_lengths import (
     intersections,
     pair_iou,
 )
-from deepmac.masks import runs_of
+from deepmac.evaluation.segmentations import read_outlines
+from deepmac.masks import rle_from_polygons, runs_of
 
 
 def encode(mask: np.ndarray) -> dict:
@@ -172,3 +174,29 @@ def test_runs_of_negative_length_are_found_although_the_sum_is_right():
 def test_text_that_is_no_rle_is_refused():
     with pytest.raises(DataError, match="cut off"):
         runs_of([b"\x60"])
+
+
+def test_outlines_are_drawn_as_they_would_have_been_at_once():
+    square, triangle = [1, 1, 1, 9, 9, 9, 9, 1], [0.5, 0, 12.25, 3, 7, 8]
+    size_and_runs = {"size": [12, 14], "counts": [20, 30, 118]}
+    crowd = pycocotools.mask.frPyObjects(size_and_runs, 12, 14)
+    values = [
+        [square],
+        size_and_runs,
+        [square, triangle],
+        [triangle],
+    ]
+    sizes = np.array([[12, 14], [12, 14], [12, 14], [20, 10]])
+    outlines, num_other = read_outlines(values, sizes, "mask {}".format, "error")
+    expected = [
+        rle_from_polygons([square], 12, 14),
+        crowd,
+        rle_from_polygons([square, triangle], 12, 14),
+        rle_from_polygons([triangle], 20, 10),
+    ]
+    assert isinstance(outlines, Outlines)
+    assert num_other == 0
+    assert [outlines.rle(i) for i in range(4)] == expected
+    for rows in ([0, 1, 2, 3], [3, 1], [2], []):
+        drawn = outlines.take(np.array(rows, np.int64)).drawn()
+        assert [drawn.rle(i) for i in range(len(rows))] == [expected[i] for i in rows]
