@@ -115,7 +115,7 @@ def _ranked(
     order = np.argsort(-scores[0], kind="stable")
     hits, ignored = hits[order], ignored[order]
     # Why a detection is ignored is not known here, and does not matter.
-    is_outside = ignored.all(axis=2)
+    is_outside = np.all(ignored, axis=2)
     matched = np.flatnonzero((hits | ignored).any(axis=(1, 2)))
     return Ranked(
         image=np.concatenate([none, *image])[order],

@@ -18,6 +18,7 @@ from deepmac.evaluation.columns import (
     take_rows,
 )
 from deepmac.evaluation.parameters import Parameters, Scope
+from deepmac.evaluation.plain import plain
 from deepmac.evaluation.run_lengths import RunLengths
 from deepmac.evaluation.segmentations import read_masks
 from deepmac.evaluation.typed_results import alike, are_typed
@@ -67,7 +68,7 @@ def form_of(first_result: Any, place: str) -> Form:
     """
     if not isinstance(first_result, dict):
         raise DataError(f"{place} is not an object but {short(first_result)}")
-    if "bbox" in first_result and first_result["bbox"] != []:
+    if "bbox" in first_result and plain(first_result["bbox"]) != []:
         return "box"
     if "segmentation" in first_result:
         return "mask"

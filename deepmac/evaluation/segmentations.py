@@ -9,6 +9,7 @@ import numpy as np
 
 from deepmac.errors import DataError
 from deepmac.evaluation.columns import Place
+from deepmac.evaluation.plain import is_mask_array, plain
 from deepmac.evaluation.run_lengths import BadRunLengths, RunLengths, decode_text
 from deepmac.evaluation.typed_results import alike, are_typed, as_dicts, field_of
 from deepmac.masks import (
@@ -16,6 +17,7 @@ from deepmac.masks import (
     LONGEST_OUTLINE,
     MOST_PIXELS,
     MOST_PIXELS_OF_POLYGONS,
+    encode_rle,
     outline_length,
     rle_from_polygons,
     rle_from_runs,
@@ -35,7 +37,8 @@ def read_masks(
 
     A list holds polygons [x0, y0, x1, y1, ...] in pixels, whose union is meant. An object has
     `size` (height, width), which need not be that of the image, and `counts`: a list (uncompressed)
-    or text (compressed).
+    or text (compressed). From Python, polygons and numbers may be NumPy's, and a mask may be an
+    array, bool [height, width].
 
     Args:
         values: N segmentations.
@@ -84,7 +87,7 @@ def _plain_texts(values: Sequence[Any]) -> _Texts | None:
             return None
         sizes = np.fromiter(itertools.chain.from_iterable(own), np.int64, 2 * len(own))
         text = "".join(texts).encode("ascii")
-    except (TypeError, KeyError, AttributeError, UnicodeEncodeError, OverflowError):
+    except (TypeError, LookupError, AttributeError, UnicodeError, OverflowError):
         return None
     sizes = sizes.reshape(-1, 2)
     if sizes.min() < 0 or sizes.max() > MOST_PIXELS:
@@ -105,6 +108,13 @@ def _texts(values: Sequence[Any], sizes: np.ndarray, place: Place) -> _Texts:
             own.append((height, width))
             counts.append(drawn[row])
             continue
+        if is_mask_array(value):
+            own.append(value.shape)
+            counts.append(encode_rle(value)["counts"])
+            continue
+        if problem := _array_problem(value, height, width):
+            raise DataError(f"{place(row)}: {problem}")
+        value = plain(value)
         if isinstance(value, list):
             if problem := _polygon_problem(value, height, width):
                 raise DataError(f"{place(row)}: {problem}")
@@ -156,6 +166,18 @@ def _plain_polygons(values: Sequence[Any], sizes: np.ndarray) -> dict[int, bytes
         rles = rles_from_polygons([values[row] for row in some], height, width)
         drawn |= zip(some, (rle["counts"] for rle in rles), strict=True)
     return drawn
+
+
+def _array_problem(value: Any, height: int, width: int) -> str | None:
+    """Why an array that is no mask is not a list of polygons either."""
+    if not isinstance(value, np.ndarray):
+        return None
+    if value.ndim > 2 or value.shape == (height, width):
+        return (
+            f"segmentation is an array of {value.dtype} {list(value.shape)}; give a mask as bool "
+            f"[height, width], here [{height}, {width}]"
+        )
+    return None
 
 
 def _polygon_problem(polygons: list[Any], height: int, width: int) -> str | None:

@@ -15,6 +15,7 @@ from coco_reference import assert_equal, run_reference
 import deepmac
 from deepmac.errors import DataError, DeepmacError, OptionError
 from deepmac.evaluation.saved import from_bytes
+from deepmac.masks import decode_rle
 
 
 @pytest.fixture(scope="module")
@@ -76,6 +77,59 @@ def test_numpy_numbers_are_welcome(case):
         result["segmentation"] = {**result["segmentation"], "size": size}
     done = deepmac.evaluate(truth, iter(results), image_ids=np.array([1, 2, 3, 4]))
     assert_equal(done.evaluation, run_reference(case))
+
+
+def test_masks_polygons_and_boxes_may_be_arrays():
+    scene = coco_cases.Scene()
+    polygon, box = [1.5, 2, 18, 3, 12.5, 17, 4, 19], [1.5, 2, 16.5, 17]
+    scene.object((1, 2, 18, 19))
+    scene.object((30, 5, 44, 21))
+    scene.found((30, 8, 44, 15), 0.5)
+    scene.found((1, 3, 18, 18), 0.75)
+    annotations, results = scene.truth["annotations"], scene.results
+    annotations[0]["segmentation"] = results[1]["segmentation"] = [polygon, polygon]
+    plain = deepmac.evaluate(scene.truth, results, draws=0).to_dict()
+    for entry in (annotations[1], results[0]):
+        entry["segmentation"] = decode_rle(entry["segmentation"])
+    for values in (
+        np.array([polygon, polygon]),
+        [np.array(polygon), np.array(polygon, np.float32)],
+    ):
+        annotations[0]["segmentation"] = results[1]["segmentation"] = values
+        given = deepmac.evaluate(scene.truth, results, draws=0)
+        assert given.to_dict() == plain
+        assert 0 < given.stats["AP"] < 1
+    for result in results:
+        result["bbox"] = box
+    plain = deepmac.evaluate(scene.truth, results, iou_type="bbox", draws=0).to_dict()
+    for result in results:
+        result["bbox"] = np.array(box)
+    given = deepmac.evaluate(scene.truth, results, iou_type="bbox", draws=0)
+    assert given.to_dict() == plain
+
+
+@pytest.mark.parametrize(
+    ("segmentation", "sentence"),
+    [
+        (
+            np.ones((120, 120), np.uint8),
+            r"array of uint8 \[120, 120\]; give a mask as bool",
+        ),
+        (np.ones((1, 120, 120), bool), r"array of bool \[1, 120, 120\]; give a mask"),
+        (
+            np.ones((90, 120), bool),
+            r"mask of \[90, 120\] pixels .* image of \[120, 120\]",
+        ),
+        (np.ones(8), r"a polygon needs at least 6 numbers, got 1\.0"),
+    ],
+)
+def test_arrays_that_are_no_masks_are_told(segmentation, sentence):
+    scene = coco_cases.Scene()
+    scene.object((1, 2, 18, 19))
+    scene.found((1, 2, 18, 19), 0.5)
+    scene.results[0]["segmentation"] = segmentation
+    with pytest.raises(DataError, match=sentence):
+        deepmac.evaluate(scene.truth, scene.results, draws=0)
 
 
 def test_parameters_reach_the_evaluation(case):
