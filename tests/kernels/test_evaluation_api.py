@@ -161,6 +161,22 @@ def test_groups_are_means_over_their_categories(case, result):
         assert group["categories"] == 2
 
 
+def test_groups_without_any_category_are_told(case):
+    groups = {"empty": [], "outside": [2], "inside": [5]}
+    done = deepmac.evaluate(
+        case.truth, case.results, seen=[5], groups=groups, categories=[5, 9], draws=0
+    )
+    assert list(done.groups) == ["seen", "unseen", "inside"]
+    told = "groups left out, of which no category is evaluated: empty, outside"
+    assert told in done.warnings
+    done.plot_pr()
+    alone = deepmac.evaluate(
+        case.truth, case.results, seen=[5], categories=[5], draws=0
+    )
+    assert list(alone.groups) == ["seen"]
+    assert not any("groups left out" in warning for warning in alone.warnings)
+
+
 def test_no_predictions_find_nothing(case):
     done = deepmac.evaluate(case.truth, [], draws=0)
     assert done.stats["AP"] == 0
@@ -245,6 +261,14 @@ def test_precision_recall_curves(result):
         result.plot_pr(area="tiny")
     with pytest.raises(OptionError, match="did you mean 'category 5'"):
         result.plot_pr(categories=["categry 5"])
+    with pytest.raises(OptionError, match="categories is 5, not a list of names or"):
+        result.plot_pr(categories=5)
+    with pytest.raises(OptionError, match=r"there is no \[5\] here"):
+        result.plot_pr(categories=[[5]])
+    with pytest.raises(OptionError, match=r"iou is one of 0\.50, .*got '0\.5'"):
+        result.plot_pr(iou="0.5")
+    with pytest.raises(OptionError, match=r"area is one of all, small.*got '3'"):
+        result.plot_pr(area=3)
 
 
 def test_what_is_not_installed_is_named(result, monkeypatch):
@@ -299,7 +323,33 @@ def test_hostile_names_are_escaped(case):
         ({"seen": [5], "groups": {"seen": [9]}}, "there is a group 'seen' already"),
         ({"image_ids": [77]}, "no image with id 77"),
         ({"seen": [5], "use_categories": False}, "seen and groups need categories"),
-        ({"draws": -1}, "draws must be 0 or more"),
+        ({"draws": -1}, "draws must not be negative, got -1"),
+        ({"draws": "3"}, "draws is '3', not a whole number"),
+        ({"seed": -1}, "seed must not be negative, got -1"),
+        ({"seed": 1.5}, r"seed is 1\.5, not a whole number"),
+        (
+            {"max_dets": 5},
+            r"max_dets is 5, not a list of whole numbers, such as \[1, 10",
+        ),
+        ({"max_dets": "1,10"}, "max_dets is '1,10', not a list of whole numbers"),
+        ({"max_dets": [1, 2.5]}, r"max_dets holds 2\.5, not a whole number"),
+        ({"iou_thresholds": 0.5}, r"iou_thresholds is 0\.5, not a list of numbers"),
+        ({"iou_thresholds": ["x"]}, "iou_thresholds holds 'x', not a number"),
+        (
+            {"area_ranges": {"a": (1,)}},
+            r"area_ranges: 'a' is \(1,\), not \(low, high\)",
+        ),
+        ({"area_ranges": {"a": 1}}, r"area_ranges: 'a' is 1, not \(low, high\) under"),
+        ({"area_ranges": [(0, 1)]}, r"area_ranges is \[.*, not ranges by their label"),
+        ({"groups": ["x"]}, r"groups is \['x'\], not categories by the name of their"),
+        ({"groups": {5: [5]}}, "the name of a group is text, got 5"),
+        ({"groups": {"x": 5}}, r"groups\['x'\] is 5, neither a list of categories nor"),
+        ({"seen": 5}, "seen is 5, neither a list of categories nor a text such as"),
+        ({"categories": [[5]]}, r"categories: the ground truth has no category \[5\]"),
+        ({"image_ids": 1}, r"image_ids is 1, not a list of ids, such as \[1, 2\]"),
+        ({"image_ids": "1"}, "image_ids is '1', not a list of ids"),
+        ({"image_ids": ["1"]}, "no image with id '1'; ids there are numbers, as 1$"),
+        ({"image_ids": [[1]]}, r"image_ids holds \[1\], not an id"),
         ({"label_map": "map.txt", "ground_truth": "x.json"}, "label_map is for"),
     ],
     ids=str,
