@@ -59,7 +59,7 @@ def read_masks(
         more = f" ({is_other.sum()} in all)" if is_other.sum() > 1 else ""
         raise DataError(
             f"{place(at)}: mask of {own[at].tolist()} pixels (height, width) in an image of "
-            f"{sizes[at].tolist()}{more}; with --wrong_size reference such masks never match, as "
+            f"{sizes[at].tolist()}{more}; with wrong_size 'reference' such masks never match, as "
             f"in pycocotools"
         )
     try:
