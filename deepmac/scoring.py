@@ -26,6 +26,7 @@ from deepmac.evaluation.parameters import (
     Scope,
     check_draws,
     is_whole,
+    other_kind,
 )
 from deepmac.evaluation.plain import plain
 from deepmac.evaluation.prediction_units import Directory, predictions_at
@@ -186,10 +187,13 @@ def _ids_of(choice: Choice, known: Scope, argument: str) -> frozenset[Any]:
     names: dict[Any, Any] = {known.category_names[i]: i for i in known.category_ids}
     ids = set()
     for value in plain(list(choice)):
-        is_simple = isinstance(value, int | float | str)
+        is_simple = isinstance(value, int | float | str) and not isinstance(value, bool)
         is_id = is_simple and value in known.category_index
         if not is_id and not (is_simple and value in names):
-            hint = did_you_mean(str(value), [*names, *map(str, known.category_ids)])
+            written = [str(i) for i in known.category_ids]
+            hint = did_you_mean(str(value), [*names, *written])
+            if str(value) in written:
+                hint = other_kind(value, known.category_ids[0])
             raise OptionError(
                 f"{argument}: the ground truth has no category {value!r}{hint}"
             )

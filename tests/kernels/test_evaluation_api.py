@@ -346,6 +346,8 @@ def test_hostile_names_are_escaped(case):
         ({"groups": {"x": 5}}, r"groups\['x'\] is 5, neither a list of categories nor"),
         ({"seen": 5}, "seen is 5, neither a list of categories nor a text such as"),
         ({"categories": [[5]]}, r"categories: the ground truth has no category \[5\]"),
+        ({"categories": ["5"]}, "no category '5'; ids there are numbers, as 2$"),
+        ({"seen": [True]}, "seen: the ground truth has no category True"),
         ({"image_ids": 1}, r"image_ids is 1, not a list of ids, such as \[1, 2\]"),
         ({"image_ids": "1"}, "image_ids is '1', not a list of ids"),
         ({"image_ids": ["1"]}, "no image with id '1'; ids there are numbers, as 1$"),
