@@ -16,6 +16,7 @@ import io
 import os
 import time
 import warnings
+from collections.abc import Iterable
 from typing import Any
 
 import numpy as np
@@ -25,6 +26,7 @@ from deepmac.data.json_file import read_json
 from deepmac.errors import DeepmacError, OptionError, did_you_mean, one_of
 from deepmac.evaluation.accumulate import finalize
 from deepmac.evaluation.coco_checks import check_dataset, check_results, told
+from deepmac.evaluation.coco_images import curves_of_images
 from deepmac.evaluation.coco_objects import (
     CocoInput,
     image_ious,
@@ -147,7 +149,9 @@ class COCOeval:
         eval: after `accumulate`: params, counts, date, and float64 arrays precision
             [T, R, K, A, M], recall [T, K, A, M] and scores [T, R, K, A, M].
         stats: after `summarize`: float64 [12].
-        evalImgs, ious: what each image contributes; made when they are first looked at.
+        evalImgs, ious: what each image contributes; made when they are first looked at. Assigned
+            `evalImgs`, gathered from workers that had some images each, are what `accumulate`
+            takes, with `params` and `_paramsEval` of all images.
 
     Raises:
         DeepmacError: the input cannot be evaluated; in one sentence.
@@ -203,16 +207,21 @@ class COCOeval:
         """
         print("Accumulating evaluation results...")
         started = time.monotonic()
-        if self._state is None:
+        if self._state is None and not self._eval_images:
             raise DeepmacError("call evaluate() before accumulate()")
         p = self.params if p is None else p
         self._check_evaluated(p)
         p.catIds = p.catIds if p.useCats else [-1]
-        scope, partial = self._state
         parameters = parameters_from(p)
-        # Neither the recalls nor fewer limits change what was matched.
-        partial = dataclasses.replace(partial, terms=terms_of(parameters, scope))
-        curves = finalize(partial, parameters, scope)
+        if self._state is None:
+            curves = curves_of_images(
+                self._eval_images or (), len(p.catIds), len(p.imgIds), parameters
+            )
+        else:
+            scope, partial = self._state
+            # Neither the recalls nor fewer limits change what was matched.
+            partial = dataclasses.replace(partial, terms=terms_of(parameters, scope))
+            curves = finalize(partial, parameters, scope)
         # As they were given: with one twice, or in an order of their own.
         limits = np.searchsorted(parameters.max_dets, p.maxDets)
         self.eval = {
@@ -250,7 +259,8 @@ class COCOeval:
                 *(self._figure("precision", high, area=size) for size in sizes),
                 *(self._figure("recall", limit) for limit in (low, middle, high)),
                 *(self._figure("recall", high, area=size) for size in sizes),
-            ]
+            ],
+            np.float64,
         )
 
     @property
@@ -262,6 +272,11 @@ class COCOeval:
             params = self._paramsEval
             self._eval_images = image_results(self._read(params), params)
         return self._eval_images
+
+    @evalImgs.setter
+    def evalImgs(self, images: Iterable[dict[str, Any] | None]) -> None:
+        self._state = self._ious = None
+        self._eval_images = list(images)
 
     @property
     def ious(self) -> dict[tuple[Any, Any], Any]:
@@ -294,13 +309,13 @@ class COCOeval:
         return read_coco_objects(self.cocoGt, self.cocoDt, params)
 
     def _check_evaluated(self, p: Params) -> None:
-        done = self._paramsEval
+        done = self._paramsEval or self.params  # where evalImgs were assigned
         unlike = []
         if bool(p.useCats) != bool(done.useCats):
             unlike.append("useCats")
-        if sorted(p.imgIds) != done.imgIds:
+        if sorted(p.imgIds) != sorted(done.imgIds):
             unlike.append("imgIds")
-        if p.useCats and done.useCats and sorted(p.catIds) != done.catIds:
+        if p.useCats and done.useCats and sorted(p.catIds) != sorted(done.catIds):
             unlike.append("catIds")
         if not np.array_equal(p.iouThrs, done.iouThrs):
             unlike.append("iouThrs")

@@ -14,15 +14,15 @@ import orjson
 from rich.console import Console
 
 from deepmac.errors import DataError, DeepmacError, OptionError, did_you_mean
+from deepmac.evaluation.plain import plain
 from deepmac.evaluation.saved import to_bytes
-from deepmac.evaluation.summary import Evaluation
+from deepmac.evaluation.summary import GIVEN_IOU, Evaluation
 from deepmac.evaluation.tables import tables
+from deepmac.text import short
 
 if TYPE_CHECKING:
     import matplotlib.axes
     import pandas
-
-_GIVEN = "mean_iou_at_gt_boxes"
 
 
 @dataclasses.dataclass(frozen=True, eq=False, repr=False)
@@ -77,7 +77,7 @@ class EvaluationResult:
     @property
     def mean_iou_at_gt_boxes(self) -> float | None:
         """Mean IoU of the masks predicted for given boxes; None if none was."""
-        return self._figures[_GIVEN]
+        return self._figures[GIVEN_IOU]
 
     @property
     def precision(self) -> np.ndarray:
@@ -136,7 +136,7 @@ class EvaluationResult:
         """
         choices = ("categories", "groups")
         if rows not in choices:
-            hint = did_you_mean(rows, choices)
+            hint = did_you_mean(str(rows), choices)
             raise OptionError(f"rows is categories or groups, got '{rows}'{hint}")
         pandas = _optional("pandas", "to_dataframe")
         if rows == "categories":
@@ -174,7 +174,7 @@ class EvaluationResult:
         labels = [a.label for a in self.evaluation.parameters.area_ranges]
         if area not in labels:
             raise OptionError(
-                f"area is one of {', '.join(labels)}, got '{area}'{did_you_mean(area, labels)}"
+                f"area is one of {', '.join(labels)}, got '{area}'{did_you_mean(str(area), labels)}"
             )
         if ax is None:
             _, ax = _optional("matplotlib.pyplot", "plot_pr").subplots()
@@ -218,11 +218,11 @@ class EvaluationResult:
     def _repr_html_(self) -> str:
         """For notebooks: the headline of all categories and of each group, and the warnings."""
         columns = self._by_group()
-        names = [*self.stats, _GIVEN]
+        names = [*self.stats, GIVEN_IOU]
         names = [n for n in names if columns["all"].get(n) is not None]
         head = "".join(f"<th>{html.escape(str(c))}</th>" for c in columns)
         body = "".join(
-            f"<tr><th>{'IoU at boxes' if n == _GIVEN else html.escape(n)}</th>"
+            f"<tr><th>{'IoU at boxes' if n == GIVEN_IOU else html.escape(n)}</th>"
             + "".join(f"<td>{_cell(c, n)}</td>" for c in columns.values())
             + "</tr>"
             for n in names
@@ -267,10 +267,15 @@ class EvaluationResult:
             groups = {n: [index[c] for c in ids] for n, ids in self.group_ids.items()}
             return everything | groups
         by_name = {scope.category_names[c]: c for c in scope.category_ids}
+        if not isinstance(categories, Iterable):
+            raise OptionError(
+                f"categories is {short(categories)}, not a list of names or ids"
+            )
         wanted = [categories] if isinstance(categories, str) else list(categories)
         chosen = {}
-        for value in wanted:
-            category_id = value if value in index else by_name.get(value)
+        for value in plain(wanted):
+            is_known = isinstance(value, int | float | str) and value in index
+            category_id = value if is_known else by_name.get(str(value))
             if category_id not in index:
                 hint = did_you_mean(str(value), by_name)
                 raise OptionError(f"categories: there is no {value!r} here{hint}")
@@ -281,10 +286,12 @@ class EvaluationResult:
         thresholds = np.array(self.evaluation.parameters.iou_thresholds)
         if iou is None:
             return list(range(len(thresholds)))
-        near = np.flatnonzero(np.isclose(thresholds, iou, rtol=0, atol=1e-9))
+        near = thresholds[:0]
+        if isinstance(iou, int | float | np.number):
+            near = np.flatnonzero(np.isclose(thresholds, iou, rtol=0, atol=1e-9))
         if not near.size:
             known = ", ".join(f"{t:.2f}" for t in thresholds)
-            raise OptionError(f"iou is one of {known}, got {iou}")
+            raise OptionError(f"iou is one of {known}, got {short(iou)}")
         return near[:1].tolist()
 
 
@@ -311,7 +318,7 @@ def _flat(row: Mapping[str, Any]) -> dict[str, Any]:
             for name, (low, high) in value.items():
                 flat |= {f"{name}_low": low, f"{name}_high": high}
         elif isinstance(value, Mapping):
-            prefix = _GIVEN if key.startswith(_GIVEN) else key
+            prefix = GIVEN_IOU if key.startswith(GIVEN_IOU) else key
             flat |= {f"{prefix}_{name}": v for name, v in value.items()}
         elif not key.endswith("_by_size"):
             flat[key] = value

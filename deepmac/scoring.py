@@ -5,23 +5,31 @@ import os
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
-from deepmac.categories import Category
-from deepmac.data.predictions import open_predictions
+import numpy as np
+
 from deepmac.errors import DataError, OptionError, did_you_mean
 from deepmac.evaluation import engine
 from deepmac.evaluation.detections import Form, form_of
 from deepmac.evaluation.engine import Results
 from deepmac.evaluation.ground_truth import GroundTruth, read_ground_truth, read_scope
-from deepmac.evaluation.groups import ids_named
+from deepmac.evaluation.groups import (
+    SPLIT,
+    categories_of,
+    groups_evaluated,
+    ids_named,
+)
 from deepmac.evaluation.parameters import (
     COCO_AREAS,
     COCO_IOU_THRESHOLDS,
     AreaRange,
     Parameters,
     Scope,
+    check_draws,
+    is_whole,
+    other_kind,
 )
 from deepmac.evaluation.plain import plain
-from deepmac.evaluation.prediction_units import DirectoryUnits, lost_in_label
+from deepmac.evaluation.prediction_units import Directory, predictions_at
 from deepmac.evaluation.report import metrics
 from deepmac.evaluation.results_file import ResultsFile, Scattered, place_of
 from deepmac.evaluation.summary import Evaluation
@@ -61,8 +69,10 @@ def evaluate(
         ground_truth: path of a COCO JSON file (`.gz` too) or of a directory of records; or what
             such a file holds.
         predictions: path of a COCO results file (`.gz` too) or of a directory that `deepmac
-            label` made; or a list of results, in which NumPy's numbers are welcome. A file whose
-            images stand together is read a piece at a time.
+            label` made; or a list of results, in which NumPy's numbers and arrays are welcome: a
+            mask may be bool [height, width]. A file in which the results of each image stand
+            together is read a piece at a time; of another, all results are held in memory at
+            once, where the command sorts them on disk.
         iou_type: `segm` compares masks, `bbox` boxes.
         seen: categories to report apart from the rest, as groups `seen` and `unseen`; by default
             those that keep their masks in the records.
@@ -82,14 +92,13 @@ def evaluate(
         DataError: the input cannot be evaluated; names what and why, in one sentence.
         OptionError: an argument makes no sense.
     """
-    if draws < 0:
-        raise OptionError(f"draws must be 0 or more, got {draws}")
+    check_draws(draws, seed)
     parameters = Parameters(
         iou_type=iou_type,
         iou_thresholds=_thresholds(iou_thresholds),
         area_ranges=_area_ranges(area_ranges),
-        max_dets=tuple(int(limit) for limit in max_dets),
-        use_categories=use_categories,
+        max_dets=_limits(max_dets),
+        use_categories=bool(use_categories),
         id_zero=id_zero,
         duplicate_ids=duplicate_ids,
         wrong_size=wrong_size,
@@ -99,7 +108,7 @@ def evaluate(
     opened = _opened(ground_truth, label_map, with_masks=iou_type == "segm")
     known = read_scope(opened.dataset, parameters, opened.where)
     scope = known.restricted(
-        None if image_ids is None else plain(list(image_ids)),
+        None if image_ids is None else _image_ids(image_ids),
         None if categories is None else _ids_of(categories, known, "categories"),
     )
     if use_categories:
@@ -114,8 +123,8 @@ def evaluate(
         {iou_type: evaluation},
         named,
         truth.annotation_ids,
-        num_draws=draws,
-        seed=seed,
+        num_draws=int(draws),
+        seed=int(seed),
     )
     return EvaluationResult(evaluation, document, named)
 
@@ -142,25 +151,25 @@ def _groups(
     scope: Scope,
     supervised: frozenset[int] | None,
 ) -> dict[str, list[Any]]:
-    """Ids of the categories of each group, those outside the scope left out; no empty groups."""
-    chosen: dict[str, Iterable[Any]] = {}
-    seen_ids = supervised
-    if seen is not None:
-        seen_ids = _ids_of(seen, known, "seen")
-    if seen_ids is not None:
-        chosen["seen"] = seen_ids
-        chosen["unseen"] = [c for c in known.category_ids if c not in seen_ids]
-    for name, choice in (groups or {}).items():
-        if name in ("all", *chosen):
+    """Ids of the categories of each group, see `groups_evaluated`."""
+    seen_ids = supervised if seen is None else _ids_of(seen, known, "seen")
+    groups = {} if groups is None else groups
+    if not isinstance(groups, Mapping):
+        raise OptionError(
+            f"groups is {short(groups)}, not categories by the name of their group, such as "
+            f"{{'pets': ['cat', 'dog']}}"
+        )
+    taken = ("all", *(() if seen_ids is None else SPLIT))
+    named = {}
+    for name, choice in groups.items():
+        if not isinstance(name, str) or not name:
+            raise OptionError(f"groups: the name of a group is text, got {short(name)}")
+        if name in taken:
             raise OptionError(
                 f"groups: there is a group '{name}' already; give another name"
             )
-        chosen[name] = _ids_of(choice, known, f"groups['{name}']")
-    ordered = {
-        name: [c for c in scope.category_ids if c in set(ids)]
-        for name, ids in chosen.items()
-    }
-    return {name: ids for name, ids in ordered.items() if ids}
+        named[name] = _ids_of(choice, known, f"groups['{name}']")
+    return groups_evaluated(seen_ids, named, known, scope)
 
 
 def _ids_of(choice: Choice, known: Scope, argument: str) -> frozenset[Any]:
@@ -170,14 +179,21 @@ def _ids_of(choice: Choice, known: Scope, argument: str) -> frozenset[Any]:
         OptionError: there is none of that name or id.
     """
     if isinstance(choice, str):
-        named = [Category(i, known.category_names[i]) for i in known.category_ids]
-        return ids_named(choice, named, argument)
+        return ids_named(choice, categories_of(known), argument)
+    if not isinstance(choice, Iterable):
+        raise OptionError(
+            f"{argument} is {short(choice)}, neither a list of categories nor a text such as 'voc'"
+        )
     names: dict[Any, Any] = {known.category_names[i]: i for i in known.category_ids}
     ids = set()
     for value in plain(list(choice)):
-        is_id = isinstance(value, int | float | str) and value in known.category_index
-        if not is_id and value not in names:
-            hint = did_you_mean(str(value), [*names, *map(str, known.category_ids)])
+        is_simple = isinstance(value, int | float | str) and not isinstance(value, bool)
+        is_id = is_simple and value in known.category_index
+        if not is_id and not (is_simple and value in names):
+            written = [str(i) for i in known.category_ids]
+            hint = did_you_mean(str(value), [*names, *written])
+            if str(value) in written:
+                hint = other_kind(value, known.category_ids[0])
             raise OptionError(
                 f"{argument}: the ground truth has no category {value!r}{hint}"
             )
@@ -203,22 +219,15 @@ def _evaluation(
         place = place_of(results, lambda i: f"predictions: result {i}")
         form = form_of(results[0], place(0)) if results else "mask"
         return over([(results, place)], form)
-    path = os.fspath(predictions)
-    if os.path.isdir(path):
-        directory = open_predictions(path)
-        counts.update(lost_in_label(directory.manifest))
-        for_boxes = parameters.iou_type == "bbox"
-        is_text = bool(known.image_ids) and isinstance(known.image_ids[0], str)
-        reader = DirectoryUnits(path, for_boxes, is_text)
-        units = (reader.read(unit.name) for unit in directory.units)
-        return over(units, "box" if for_boxes else "mask")
-    file = ResultsFile(path)
-    first = file.first()
-    form = form_of(*first) if first else "mask"
+    found = predictions_at(os.fspath(predictions))
+    counts.update(found.counts)
+    source, form = found.source(parameters, known)
+    if isinstance(source, Directory):
+        return over((source.reader.read(unit) for unit in source.units), form)
     try:
-        return over(file.in_order(), form)
+        return over(source.in_order(), form)
     except Scattered:  # then all of it at once
-        return over(_whole(file), form)
+        return over(_whole(source), form)
 
 
 def _list_of(predictions: Any) -> Sequence[Any]:
@@ -236,18 +245,58 @@ def _whole(file: ResultsFile) -> Iterator[Results]:
 # Arguments.
 
 
-def _thresholds(values: Iterable[float] | None) -> tuple[float, ...]:
+def _limits(values: Any) -> tuple[int, ...]:
+    limits = _several(values, "max_dets", "whole numbers, such as [1, 10, 100]")
+    for limit in limits:
+        if not is_whole(limit):
+            raise OptionError(f"max_dets holds {short(limit)}, not a whole number")
+    return tuple(int(limit) for limit in limits)
+
+
+def _thresholds(values: Any) -> tuple[float, ...]:
     if values is None:
         return COCO_IOU_THRESHOLDS
-    return tuple(float(value) for value in values)
+    thresholds = _several(values, "iou_thresholds", "numbers, such as [0.5, 0.75]")
+    for threshold in thresholds:
+        if not _is_number(threshold):
+            raise OptionError(f"iou_thresholds holds {short(threshold)}, not a number")
+    return tuple(float(threshold) for threshold in thresholds)
 
 
-def _area_ranges(
-    ranges: Mapping[str, tuple[float, float]] | None,
-) -> tuple[AreaRange, ...]:
+def _area_ranges(ranges: Any) -> tuple[AreaRange, ...]:
     if ranges is None:
         return COCO_AREAS
-    return tuple(
-        AreaRange(label, float(low), float(high))
-        for label, (low, high) in ranges.items()
-    )
+    if not isinstance(ranges, Mapping):
+        raise OptionError(
+            f"area_ranges is {short(ranges)}, not ranges by their label, such as "
+            f"{{'all': (0, 1e10)}}"
+        )
+    found = []
+    for label, limits in ranges.items():
+        pair = list(limits) if isinstance(limits, Sequence | np.ndarray) else []
+        if not isinstance(label, str) or [*map(_is_number, pair)] != [True, True]:
+            raise OptionError(
+                f"area_ranges: {short(label)} is {short(limits)}, not (low, high) under a name, "
+                f"such as 'small': (0, 1024)"
+            )
+        found.append(AreaRange(label, float(pair[0]), float(pair[1])))
+    return tuple(found)
+
+
+def _image_ids(values: Any) -> list[Any]:
+    ids = plain(_several(values, "image_ids", "ids, such as [1, 2]"))
+    for value in ids:
+        if isinstance(value, bool) or not isinstance(value, int | float | str):
+            raise OptionError(f"image_ids holds {short(value)}, not an id")
+    return ids
+
+
+def _several(values: Any, argument: str, what: str) -> list[Any]:
+    """The values of a list, an array or the like; text is none."""
+    if isinstance(values, str) or not isinstance(values, Iterable):
+        raise OptionError(f"{argument} is {short(values)}, not a list of {what}")
+    return list(values)
+
+
+def _is_number(value: Any) -> bool:
+    return is_whole(value) or isinstance(value, float | np.floating)

@@ -15,11 +15,13 @@ def is_unicode(text: str) -> bool:
 
 
 def short(value: object) -> str:
-    """`repr`, cut where it is long."""
+    """`repr` in one line, cut where it is long."""
     try:
         text = repr(value)
     except RecursionError:
         return "a value nested too deeply to be shown"
+    if "\n" in text:  # of an array
+        text = " ".join(text.split())
     return text if len(text) <= 60 else text[:57] + "..."
 
 

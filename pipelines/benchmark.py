@@ -19,6 +19,7 @@ import orjson
 import deepmac
 from deepmac.commands import from_options, option, run
 from deepmac.errors import DataError, OptionError
+from deepmac.evaluation.summary import GIVEN_IOU
 from deepmac.predictors import CLASSICAL
 from deepmac.samples import write_shapes
 from deepmac.terminal import announce
@@ -33,7 +34,6 @@ from pipelines.storage import LocalOutput, hold_output
 
 JSON, MARKDOWN = "benchmark.json", "benchmark.md"
 _SIDE = 256  # pixels of the generated pictures
-_GIVEN = "mean_iou_at_gt_boxes"
 _UPLOAD = "detections_{}_deepmac_results.json"
 """The evaluation server's name of a results file."""
 
@@ -307,7 +307,7 @@ def _shapes_figures(segm: Mapping[str, Any]) -> dict[str, Any]:
         "all": {**segm, **segm["stats"]},
         **{name: segm["groups"][name] for name in ("seen", "unseen")},
     }
-    names = {"AP": "AP", "iou_at_boxes": _GIVEN}
+    names = {"AP": "AP", "iou_at_boxes": GIVEN_IOU}
     return {
         **{key: {g: v[name] for g, v in groups.items()} for key, name in names.items()},
         "intervals": {

@@ -3,25 +3,33 @@
 import collections
 import contextlib
 import dataclasses
-import os
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from deepmac.categories import Category
-from deepmac.data.predictions import open_predictions
 from deepmac.errors import OptionError
-from deepmac.evaluation.detections import Form, form_of, read_detections
+from deepmac.evaluation.detections import Form, read_detections
 from deepmac.evaluation.ground_truth import GroundTruth, read_ground_truth, read_scope
-from deepmac.evaluation.groups import ids_named, named_groups
+from deepmac.evaluation.groups import (
+    SPLIT,
+    categories_of,
+    groups_evaluated,
+    ids_named,
+    named_groups,
+)
 from deepmac.evaluation.parameters import (
     COCO_AREAS,
     COCO_IOU_THRESHOLDS,
     AreaRange,
     Parameters,
     Scope,
+    check_draws,
 )
-from deepmac.evaluation.prediction_units import DirectoryUnits, lost_in_label
+from deepmac.evaluation.prediction_units import (
+    Directory,
+    Predictions,
+    predictions_at,
+)
 from deepmac.evaluation.results_file import ResultsFile, Scattered
 from deepmac.evaluation_truth import OpenedTruth, open_truth
 from deepmac.terminal import announce
@@ -51,7 +59,7 @@ class Task:
     counts: collections.Counter[str]
     groups: Mapping[str, Collection[Any]]
     known: Scope
-    source: "ResultsFile | Directory"
+    source: ResultsFile | Directory
     form: Form
 
 
@@ -84,7 +92,7 @@ def prepare(options: "Options", beam_args: Sequence[str]) -> list[Task]:
             with_masks="segm" in options.iou_type,
         )
     with problems.noting():
-        predictions = _open_predictions(options.predictions)
+        predictions = predictions_at(options.predictions)
     tasks = []
     for parameters in kinds if truth else ():
         with problems.noting():
@@ -121,33 +129,24 @@ def parameters_of(options: "Options", iou_type: str) -> Parameters:
 def _groups(
     options: "Options", known: Scope, scope: Scope, truth: OpenedTruth
 ) -> dict[str, list[Any]]:
-    """Ids of the categories of each group; only one that is asked for by name may have none."""
-    categories = _categories(known)
+    """Ids of the categories of each group, see `groups_evaluated`."""
+    categories = categories_of(known)
     has_seen = options.seen is not None
     if (has_seen or options.group) and not options.use_categories:
         flag = "--seen" if has_seen else "--group"
         raise OptionError(
             f"{flag} needs categories, --no_use_categories takes them away"
         )
-    split: dict[str, list[Any]] = {}
-    seen = truth.supervised_ids
+    seen = truth.supervised_ids if options.use_categories else None
     if options.seen is not None:
         seen = ids_named(options.seen, categories, "--seen")
-    if options.use_categories and seen is not None:
-        split = {
-            "seen": [c for c in scope.category_ids if c in seen],
-            "unseen": [c for c in scope.category_ids if c not in seen],
-        }
     named = named_groups(
-        options.group, categories, _supercategories(truth, scope), taken=split
+        options.group,
+        categories,
+        _supercategories(truth, scope),
+        taken=() if seen is None else SPLIT,
     )
-    return {name: ids for name, ids in split.items() if ids} | {
-        name: [c for c in scope.category_ids if c in ids] for name, ids in named.items()
-    }
-
-
-def _categories(known: Scope) -> list[Category]:
-    return [Category(i, known.category_names[i]) for i in known.category_ids]
+    return groups_evaluated(seen, named, known, scope)
 
 
 def _supercategories(truth: OpenedTruth, scope: Scope) -> dict[Any, str]:
@@ -173,54 +172,6 @@ def _image_ids(text: str, known: Scope) -> list[Any]:
     return [names.get(line.strip(), line.strip()) for line in lines if line.strip()]
 
 
-# The predictions.
-
-
-@dataclasses.dataclass(frozen=True)
-class Directory:
-    """The units of a directory of predictions, and what reads them."""
-
-    reader: DirectoryUnits
-    units: Sequence[str]
-
-
-@dataclasses.dataclass(frozen=True)
-class _Predictions:
-    """A directory of predictions, or a results file.
-
-    Attributes:
-        path: of it.
-        units: of a directory; None for a file.
-        form: of a file.
-        counts: events of the job that made the directory.
-    """
-
-    path: str
-    units: Sequence[str] | None
-    form: Form
-    counts: Mapping[str, int]
-
-    def source(
-        self, parameters: Parameters, known: Scope
-    ) -> tuple[ResultsFile | Directory, Form]:
-        """Where the results are, and their form."""
-        if self.units is None:
-            return ResultsFile(self.path), self.form
-        for_boxes = parameters.iou_type == "bbox"
-        is_text = bool(known.image_ids) and isinstance(known.image_ids[0], str)
-        reader = DirectoryUnits(self.path, for_boxes, is_text)
-        return Directory(reader, self.units), "box" if for_boxes else "mask"
-
-
-def _open_predictions(path: str) -> _Predictions:
-    if not os.path.isdir(path):
-        first = ResultsFile(path).first()
-        return _Predictions(path, None, form_of(*first) if first else "mask", {})
-    directory = open_predictions(path)
-    units = [unit.name for unit in directory.units]
-    return _Predictions(path, units, "mask", lost_in_label(directory.manifest))
-
-
 # Both together.
 
 
@@ -228,7 +179,7 @@ def _task(
     options: "Options",
     parameters: Parameters,
     truth: OpenedTruth,
-    predictions: _Predictions | None,
+    predictions: Predictions | None,
     problems: Problems,
 ) -> Task | None:
     """One kind of evaluation; None, with problems, where something is wrong."""
@@ -268,7 +219,9 @@ def _restricted(options: "Options", known: Scope) -> Scope:
     if options.image_ids is not None:
         image_ids = _image_ids(options.image_ids, known)
     if options.categories is not None:
-        category_ids = ids_named(options.categories, _categories(known), "--categories")
+        category_ids = ids_named(
+            options.categories, categories_of(known), "--categories"
+        )
     return known.restricted(image_ids, category_ids)
 
 
@@ -336,11 +289,7 @@ def _check_numbers(options: "Options") -> None:
 
 
 def _check_draws(options: "Options") -> None:
-    for name in ("draws", "seed"):
-        if getattr(options, name) < 0:
-            raise OptionError(
-                f"--{name} must not be negative, got {getattr(options, name)}"
-            )
+    check_draws(options.draws, options.seed, flag="--")
 
 
 def _check_beam(beam_args: Sequence[str], options: "Options") -> None:

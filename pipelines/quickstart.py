@@ -22,6 +22,7 @@ from rich.table import Table as TerminalTable
 
 from deepmac.commands import from_options, option, run
 from deepmac.errors import DataError, OptionError, one_of
+from deepmac.evaluation.summary import GIVEN_IOU
 from deepmac.gallery import Step, Table, render_page
 from deepmac.predictors import CLASSICAL
 from deepmac.samples import ShapesPaths, write_shapes
@@ -35,7 +36,6 @@ _TINY = "center_net_deepmac_tiny"  # made for these pictures
 _SIDE = 256  # pixels
 _NUM_SHARDS = 8  # of the records; enough for several workers to share
 _NUM_SHOWN = 8  # pictures on the page
-_GIVEN = "mean_iou_at_gt_boxes"
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -280,11 +280,11 @@ def _table(figures: Mapping[str, Mapping[str, Any]], options: Options) -> Table:
     rows = []
     for name, segm in figures.items():
         groups = [
-            {**segm["stats"], _GIVEN: segm[_GIVEN]},
+            {**segm["stats"], GIVEN_IOU: segm[GIVEN_IOU]},
             segm["groups"]["seen"],
             segm["groups"]["unseen"],
         ]
-        cells = [f"{group[key]:.3f}" for key in (_GIVEN, "AP") for group in groups]
+        cells = [f"{group[key]:.3f}" for key in (GIVEN_IOU, "AP") for group in groups]
         rows.append([name, *cells])
     notes = [
         "IoU at boxes: of each object's mask with the true one, given its box; the mean. AP is "

@@ -2,7 +2,7 @@
 
 import dataclasses
 import itertools
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 
 import numpy as np
 
@@ -40,19 +40,31 @@ def finalize(partial: Partial, parameters: Parameters, scope: Scope) -> Curves:
             f"{one_of(repr(scope.image_ids[i]) for i in missing.tolist())}"
         )
     num_truths = count_by_category(partial, parameters, scope)
-    num_categories, num_ranges = num_truths.shape
+    ranked = rank_by_category(partial, parameters, len(num_truths))
+    return curves_of(ranked, num_truths, parameters)
+
+
+def curves_of(
+    ranked: Iterable["Ranked"], num_truths: np.ndarray, parameters: Parameters
+) -> Curves:
+    """The curves of K categories.
+
+    Args:
+        ranked: the detections of each.
+        num_truths: int64 [K, A], annotations that count.
+        parameters: of the evaluation.
+    """
     shape = (
         len(parameters.iou_thresholds),
         len(parameters.recall_thresholds),
-        num_categories,
-        num_ranges,
+        *num_truths.shape,
         len(parameters.max_dets),
     )
     curves = Curves(
         np.full(shape, -1.0), np.full(shape[:1] + shape[2:], -1.0), np.full(shape, -1.0)
     )
-    for k, ranked in enumerate(rank_by_category(partial, parameters, num_categories)):
-        _fill(curves, k, ranked, num_truths[k], parameters)
+    for k, some in enumerate(ranked):
+        _fill(curves, k, some, num_truths[k], parameters)
     return curves
 
 

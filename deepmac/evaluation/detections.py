@@ -17,7 +17,8 @@ from deepmac.evaluation.columns import (
     optional,
     take_rows,
 )
-from deepmac.evaluation.parameters import Parameters, Scope
+from deepmac.evaluation.parameters import Parameters, Scope, other_kind
+from deepmac.evaluation.plain import plain
 from deepmac.evaluation.run_lengths import RunLengths
 from deepmac.evaluation.segmentations import read_masks
 from deepmac.evaluation.typed_results import alike, are_typed, field_of
@@ -67,7 +68,7 @@ def form_of(first_result: Any, place: str) -> Form:
     """
     if not isinstance(first_result, dict):
         raise DataError(f"{place} is not an object but {short(first_result)}")
-    if "bbox" in first_result and first_result["bbox"] != []:
+    if "bbox" in first_result and plain(first_result["bbox"]) != []:
         return "box"
     if "segmentation" in first_result:
         return "mask"
@@ -227,7 +228,7 @@ def check_images(image_ids: Sequence[Any], known: dict[Any, int], place: Place) 
         return
     row = int(np.argmax(is_unknown))
     value, first = image_ids[row], next(iter(known), None)
-    hint = _other_kind(value, first) or (
+    hint = other_kind(value, first) or (
         "; give the ground truth that they were made for, or leave such results out"
     )
     more = f" ({is_unknown.sum()} in all)" if is_unknown.sum() > 1 else ""
@@ -248,15 +249,7 @@ def _check_kind(
     """
     first = next(iter(known), None)
     for row in np.flatnonzero(~is_known).tolist():
-        if hint := _other_kind(category_ids[row], first):
+        if hint := other_kind(category_ids[row], first):
             raise DataError(
                 f"{place(row)}: the ground truth has no category {short(category_ids[row])}{hint}"
             )
-
-
-def _other_kind(value: Any, known: Any) -> str:
-    """The end of an error sentence where one id is text and the other a number."""
-    if known is None or isinstance(value, str) == isinstance(known, str):
-        return ""
-    kind = "text" if isinstance(known, str) else "numbers"
-    return f"; ids there are {kind}, as {known!r}"

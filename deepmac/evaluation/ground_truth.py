@@ -252,7 +252,7 @@ def _segmentations(chosen: Sequence[Any], scope: Scope, place: Place) -> list[An
     more = f" ({len(lacking)} in all)" if len(lacking) > 1 else ""
     raise DataError(
         f"{place(lacking[0])} has no mask{more}, so 'segm' cannot be evaluated on: "
-        f"{one_of(names)}; leave them out with --categories, or use --iou_type bbox"
+        f"{one_of(names)}; name the others as categories, or use iou_type 'bbox'"
     )
 
 
@@ -310,7 +310,7 @@ def _check_unique(ids: Sequence[Any], what: str) -> None:
     if double:
         raise DataError(
             f"{what} share ids: {one_of(map(repr, double))}; give each its own, or say "
-            f"--duplicate_ids reference to use the last of each, as pycocotools does"
+            f"duplicate_ids 'reference' to use the last of each, as pycocotools does"
         )
 
 

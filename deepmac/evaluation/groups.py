@@ -1,15 +1,49 @@
-"""Groups of categories to report apart, as they are named on the command line."""
+"""Groups of categories to report apart, and how they are named on the command line."""
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from typing import Any
 
 from deepmac.categories import Category, parse_groups
 from deepmac.data.json_file import read_json
 from deepmac.errors import OptionError, did_you_mean, one_of
+from deepmac.evaluation.parameters import Scope
 from deepmac.text import short
 
 _WORDS = ("voc", "non_voc", "supercategories")
 _FORMS = "voc, non_voc, supercategories, NAME=CATEGORIES or @FILE.json"
+
+SPLIT = ("seen", "unseen")
+"""Groups that there are where masks of some categories alone were seen."""
+
+
+def groups_evaluated(
+    seen: Collection[Any] | None,
+    named: Mapping[str, Collection[Any]],
+    known: Scope,
+    scope: Scope,
+) -> dict[str, list[Any]]:
+    """Ids of the categories of each group; only one that is asked for by name may have none.
+
+    Args:
+        seen: ids of the categories whose masks were seen; None for no such groups.
+        named: name of a further group -> ids.
+        known: every category of the data set.
+        scope: those that are evaluated.
+    """
+    split = {}
+    if seen is not None:
+        both = seen, [c for c in known.category_ids if c not in seen]
+        split = dict(zip(SPLIT, both, strict=True))
+    found = {
+        name: [c for c in scope.category_ids if c in ids]
+        for name, ids in (split | dict(named)).items()
+    }
+    return {name: ids for name, ids in found.items() if ids or name in named}
+
+
+def categories_of(scope: Scope) -> list[Category]:
+    """The categories of a scope, with their names."""
+    return [Category(i, scope.category_names[i]) for i in scope.category_ids]
 
 
 def named_groups(

@@ -251,11 +251,40 @@ def _terms(parameters: Parameters, images: str, categories: str) -> str:
     return orjson.dumps(terms, option=orjson.OPT_SORT_KEYS).decode()
 
 
+def other_kind(value: Any, known: Any) -> str:
+    """The end of an error sentence where one id is text and the other a number."""
+    if known is None or isinstance(value, str) == isinstance(known, str):
+        return ""
+    kind = "text" if isinstance(known, str) else "numbers"
+    return f"; ids there are {kind}, as {known!r}"
+
+
+def check_draws(num_draws: Any, seed: Any, *, flag: str = "") -> None:
+    """Refuses a number of draws, or a seed, that is not a whole number of at least 0.
+
+    Raises:
+        OptionError: names it, after `flag`.
+    """
+    for name, value in {"draws": num_draws, "seed": seed}.items():
+        if not is_whole(value):
+            raise OptionError(f"{flag}{name} is {short(value)}, not a whole number")
+        if value < 0:
+            raise OptionError(f"{flag}{name} must not be negative, got {value}")
+
+
+def is_whole(value: Any) -> bool:
+    """Whether it is a whole number, be it NumPy's; true and false are none."""
+    return isinstance(value, int | np.integer) and not isinstance(value, bool)
+
+
 def _positions(wanted: Iterable[Any], index: dict[Any, int], what: str) -> list[int]:
     wanted = list(wanted)
     missing = [w for w in wanted if w not in index]
     if missing:
-        hint = did_you_mean(str(missing[0]), map(str, index))
+        name, known = str(missing[0]), [str(i) for i in index]
+        hint = did_you_mean(name, known)
+        if name in known:
+            hint = other_kind(missing[0], next(iter(index)))
         raise OptionError(
             f"the ground truth has no {what} with id {one_of(map(repr, missing))}{hint}"
         )

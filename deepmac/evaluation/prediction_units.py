@@ -1,14 +1,17 @@
-"""The units of a directory that `deepmac label` made, as an evaluation's results."""
+"""Where an evaluation's results are: in a file, or in the units that `deepmac label` has made."""
 
 import collections
 import dataclasses
-from collections.abc import Mapping
+import os
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from deepmac.data.predictions import read_unit
+from deepmac.data.predictions import open_predictions, read_unit
+from deepmac.evaluation.detections import Form, form_of
 from deepmac.evaluation.engine import Results
-from deepmac.evaluation.results_file import place_of
+from deepmac.evaluation.parameters import Parameters, Scope
+from deepmac.evaluation.results_file import ResultsFile, place_of
 
 _LOST_IN_LABEL = {
     "images_failed_in_label": "images_failed",
@@ -44,7 +47,57 @@ class DirectoryUnits:
         return results, place_of(results, lambda i: f"{path}: line {i + 1}")
 
 
-def lost_in_label(manifest: Mapping[str, Any]) -> collections.Counter[str]:
+@dataclasses.dataclass(frozen=True)
+class Directory:
+    """The units of a directory of predictions, and what reads them."""
+
+    reader: DirectoryUnits
+    units: Sequence[str]
+
+
+@dataclasses.dataclass(frozen=True)
+class Predictions:
+    """A directory of predictions, or a results file.
+
+    Attributes:
+        path: of it.
+        units: of a directory; None for a file.
+        form: of a file.
+        counts: events of the job that made the directory.
+    """
+
+    path: str
+    units: Sequence[str] | None
+    form: Form
+    counts: Mapping[str, int]
+
+    def source(
+        self, parameters: Parameters, known: Scope
+    ) -> tuple[ResultsFile | Directory, Form]:
+        """Where the results are, and their form."""
+        if self.units is None:
+            return ResultsFile(self.path), self.form
+        for_boxes = parameters.iou_type == "bbox"
+        is_text = bool(known.image_ids) and isinstance(known.image_ids[0], str)
+        reader = DirectoryUnits(self.path, for_boxes, is_text)
+        return Directory(reader, self.units), "box" if for_boxes else "mask"
+
+
+def predictions_at(path: str) -> Predictions:
+    """The predictions of a path.
+
+    Raises:
+        DataError: they cannot be read, or are something else.
+    """
+    if not os.path.isdir(path):
+        first = ResultsFile(path).first()
+        return Predictions(path, None, form_of(*first) if first else "mask", {})
+    directory = open_predictions(path)
+    units = [unit.name for unit in directory.units]
+    return Predictions(path, units, "mask", _lost_in_label(directory.manifest))
+
+
+def _lost_in_label(manifest: Mapping[str, Any]) -> collections.Counter[str]:
     """What the job that made a directory could not use, as events of an evaluation."""
     counts = manifest.get("counts", {})
     return collections.Counter(

@@ -122,7 +122,7 @@ def warnings_from(evaluation: Evaluation, annotation_ids: Sequence[Any]) -> list
     if counts["annotations_with_id_zero"] and parameters.id_zero == "reference":
         sentences.append(
             f"an annotation has the id 0: as in pycocotools, detections that match it count as "
-            f"misses (--id_zero match corrects that); at IoU {parameters.iou_thresholds[0]:.2f} "
+            f"misses (id_zero 'match' corrects that); at IoU {parameters.iou_thresholds[0]:.2f} "
             f"these are: {counts['matches_lost_to_id_zero']}"
         )
     if not counts["annotations"]:
@@ -164,7 +164,7 @@ _SENTENCES = {
     ),
     "annotations_with_ignore": (
         "annotations with a stored 'ignore', which has no effect, as in pycocotools "
-        "(--ignore_field honour leaves them out)"
+        "(ignore_field 'honour' leaves them out)"
     ),
     "annotations_of_another_size": (
         "annotations whose masks are of another size than the image, never matched"
@@ -182,11 +182,11 @@ _SENTENCES = {
     ),
     "predictions_with_box_and_mask": (
         "predictions with box and mask, of which the box decides what is small, medium or large, "
-        "as in pycocotools (--result_area mask takes the mask)"
+        "as in pycocotools (result_area 'mask' takes the mask)"
     ),
     "predictions_without_mask": (
         "predictions without 'segmentation', whose boxes are taken for masks, as in pycocotools "
-        "(--iou_type bbox compares boxes)"
+        "(iou_type 'bbox' compares boxes)"
     ),
     "predictions_with_unknown_annotation_id": (
         "predictions with an annotation_id that their image does not have"

@@ -10,6 +10,7 @@ import numpy as np
 from deepmac.errors import DataError
 from deepmac.evaluation.columns import Place
 from deepmac.evaluation.outlines import Outlines
+from deepmac.evaluation.plain import is_mask_array, plain
 from deepmac.evaluation.run_lengths import BadRunLengths, RunLengths, decode_text
 from deepmac.evaluation.typed_results import alike, are_typed, as_dicts, field_of
 from deepmac.masks import (
@@ -17,6 +18,7 @@ from deepmac.masks import (
     LONGEST_OUTLINE,
     MOST_PIXELS,
     MOST_PIXELS_OF_POLYGONS,
+    encode_rle,
     outline_length,
     rle_from_polygons,
     rle_from_runs,
@@ -35,7 +37,8 @@ def read_masks(
 
     A list holds polygons [x0, y0, x1, y1, ...] in pixels, whose union is meant. An object has
     `size` (height, width), which need not be that of the image, and `counts`: a list (uncompressed)
-    or text (compressed).
+    or text (compressed). From Python, polygons and numbers may be NumPy's, and a mask may be an
+    array, bool [height, width].
 
     Args:
         values: N segmentations.
@@ -88,7 +91,7 @@ def _decoded(
         more = f" ({is_other.sum()} in all)" if is_other.sum() > 1 else ""
         raise DataError(
             f"{place(at)}: mask of {own[at].tolist()} pixels (height, width) in an image of "
-            f"{sizes[at].tolist()}{more}; with --wrong_size reference such masks never match, as "
+            f"{sizes[at].tolist()}{more}; with wrong_size 'reference' such masks never match, as "
             f"in pycocotools"
         )
     try:
@@ -116,7 +119,7 @@ def _plain_texts(values: Sequence[Any]) -> _Texts | None:
             return None
         sizes = np.fromiter(itertools.chain.from_iterable(own), np.int64, 2 * len(own))
         text = "".join(texts).encode("ascii")
-    except (TypeError, KeyError, AttributeError, UnicodeEncodeError, OverflowError):
+    except (TypeError, LookupError, AttributeError, UnicodeError, OverflowError):
         return None
     sizes = sizes.reshape(-1, 2)
     if sizes.min() < 0 or sizes.max() > MOST_PIXELS:
@@ -132,6 +135,13 @@ def _texts(values: Sequence[Any], sizes: np.ndarray, place: Place) -> _Texts:
     for row, (value, (height, width)) in enumerate(
         zip(values, sizes.tolist(), strict=True)
     ):
+        if is_mask_array(value):
+            own.append(value.shape)
+            counts.append(encode_rle(value)["counts"])
+            continue
+        if problem := _array_problem(value, height, width):
+            raise DataError(f"{place(row)}: {problem}")
+        value = plain(value)
         if isinstance(value, list):
             if problem := _polygon_problem(value, height, width):
                 raise DataError(f"{place(row)}: {problem}")
@@ -177,6 +187,18 @@ def _plain_polygons(
         return {}
     outlines = iter(np.split(points, starts[1:]))
     return {row: list(itertools.islice(outlines, len(values[row]))) for row in rows}
+
+
+def _array_problem(value: Any, height: int, width: int) -> str | None:
+    """Why an array that is no mask is not a list of polygons either."""
+    if not isinstance(value, np.ndarray):
+        return None
+    if value.ndim > 2 or value.shape == (height, width):
+        return (
+            f"segmentation is an array of {value.dtype} {list(value.shape)}; give a mask as bool "
+            f"[height, width], here [{height}, {width}]"
+        )
+    return None
 
 
 def _polygon_problem(polygons: list[Any], height: int, width: int) -> str | None:

@@ -125,25 +125,25 @@ FAILURES = {
     ),
     "an annotation of id 0": Failure(
         set_in("annotations", "id", 0),
-        "an annotation has the id 0: as in pycocotools, detections that match it count as misses (--id_zero match corrects that); at IoU 0.50 these are: 1",
+        "an annotation has the id 0: as in pycocotools, detections that match it count as misses (id_zero 'match' corrects that); at IoU 0.50 these are: 1",
         "an annotation of cocoGt has the id 0: detections that match it count as misses; give it another id; at IoU 0.50 these are: 1",
         is_told=True,
     ),
     "two annotations of one id": Failure(
         set_in("annotations", "id", 1),
-        "annotations.json: annotations share ids: 1; give each its own, or say --duplicate_ids reference to use the last of each, as pycocotools does",
+        "annotations.json: annotations share ids: 1; give each its own, or say duplicate_ids 'reference' to use the last of each, as pycocotools does",
         "annotations of cocoGt that share their id with a later one, which stands for all; give each its own: 1",
         adapter_tells=True,
     ),
     "two images of one id": Failure(
         lambda truth, results: truth["images"].append(truth["images"][0]),
-        "annotations.json: images share ids: 7; give each its own, or say --duplicate_ids reference to use the last of each, as pycocotools does",
+        "annotations.json: images share ids: 7; give each its own, or say duplicate_ids 'reference' to use the last of each, as pycocotools does",
         "images of cocoGt that share their id with a later one, which stands for all; give each its own: 1",
         adapter_tells=True,
     ),
     "two categories of one id": Failure(
         lambda truth, results: truth["categories"].append(truth["categories"][0]),
-        "annotations.json: categories share ids: 3; give each its own, or say --duplicate_ids reference to use the last of each, as pycocotools does",
+        "annotations.json: categories share ids: 3; give each its own, or say duplicate_ids 'reference' to use the last of each, as pycocotools does",
         "categories of cocoGt that share their id with a later one, which stands for all; give each its own: 1",
         adapter_tells=True,
     ),
@@ -155,13 +155,13 @@ FAILURES = {
     ),
     "a mask of another size than the image": Failure(
         set_in("results", "segmentation", SMALL),
-        "results.json: result 1 (image 7): mask of [90, 90] pixels (height, width) in an image of [120, 120]; with --wrong_size reference such masks never match, as in pycocotools",
+        "results.json: result 1 (image 7): mask of [90, 90] pixels (height, width) in an image of [120, 120]; with wrong_size 'reference' such masks never match, as in pycocotools",
         "detections whose masks are of another size than the image, never matched: 1",
         adapter_tells=True,
     ),
     "a true mask of another size": Failure(
         set_in("annotations", "segmentation", SMALL),
-        "annotations.json: annotation 2: mask of [90, 90] pixels (height, width) in an image of [120, 120]; with --wrong_size reference such masks never match, as in pycocotools",
+        "annotations.json: annotation 2: mask of [90, 90] pixels (height, width) in an image of [120, 120]; with wrong_size 'reference' such masks never match, as in pycocotools",
         "annotations of cocoGt whose masks are of another size than the image, never matched: 1",
         adapter_tells=True,
     ),
@@ -192,7 +192,7 @@ FAILURES = {
     ),
     "no true mask": Failure(
         without("annotations", "segmentation"),
-        "annotations.json: annotation 2 has no mask, so 'segm' cannot be evaluated on: category 5; leave them out with --categories, or use --iou_type bbox",
+        "annotations.json: annotation 2 has no mask, so 'segm' cannot be evaluated on: category 5; name the others as categories, or use iou_type 'bbox'",
         "cocoGt: annotation 2 has no 'segmentation'",
     ),
     "no id of an annotation": Failure(
@@ -219,13 +219,13 @@ FAILURES = {
     ),
     "results with box and mask": Failure(
         in_all_results(bbox=lambda r: [0, 0, 40, 40]),
-        "predictions with box and mask, of which the box decides what is small, medium or large, as in pycocotools (--result_area mask takes the mask): 4",
+        "predictions with box and mask, of which the box decides what is small, medium or large, as in pycocotools (result_area 'mask' takes the mask): 4",
         "detections whose area is not that of their mask, as that of results with box and mask, which decides what is small, medium or large: 4",
         is_told=True,
     ),
     "results with boxes alone": Failure(
         boxes_alone,
-        "predictions without 'segmentation', whose boxes are taken for masks, as in pycocotools (--iou_type bbox compares boxes): 4",
+        "predictions without 'segmentation', whose boxes are taken for masks, as in pycocotools (iou_type 'bbox' compares boxes): 4",
         "detections whose mask is the rectangle of their box, as that of results without a mask: 4",
         is_told=True,
     ),

@@ -2,6 +2,7 @@
 
 import contextlib
 import copy
+import dataclasses
 import gzip
 import io
 import json
@@ -77,7 +78,7 @@ def assert_same(ours: Any, reference: Any) -> None:
             ours.eval[name], reference.eval[name], strict=True
         )
     assert ours.eval["counts"] == reference.eval["counts"]
-    assert list(ours.stats) == list(reference.stats)
+    np.testing.assert_array_equal(ours.stats, reference.stats, strict=True)
     assert ours.said == reference.said
     for name in vars(reference.params):
         assert np.array_equal(
@@ -136,6 +137,14 @@ def test_the_detections_are_those_that_the_object_holds():
     assert_same(ours, reference)
     assert_same_images(ours, reference)
     assert len(set(ours.stats)) > 6
+
+
+def test_figures_of_nothing_are_numbers_too():
+    case = coco_cases.mixed()
+    case.truth["annotations"] = []
+    ours, reference = both(case)
+    assert set(ours.stats) == {-1}
+    assert_same(ours, reference)
 
 
 def test_no_detections_find_nothing():
@@ -336,3 +345,74 @@ def test_its_coco_takes_what_lacks_lists(capsys):
             truth.createIndex()
     with pytest.raises(DataError, match="results: holds 3, not a list of results"):
         truth.loadRes(3)
+
+
+def gathered(module: Any, case: Case) -> Any:
+    """What a script does that shares out the images: each worker has two, in no order."""
+    truth, found = coco_objects(case)
+    whole = module.COCOeval(truth, found, case.parameters.iou_type)
+    set_params(whole.params, case)
+    image_ids = np.random.default_rng(0).permutation(whole.params.imgIds)
+    ids, cells = [], []
+    with contextlib.redirect_stdout(io.StringIO()):
+        for some in np.array_split(image_ids, -(-len(image_ids) // 2)):
+            worker = module.COCOeval(truth, found, case.parameters.iou_type)
+            set_params(worker.params, case)
+            worker.params.imgIds = list(some)
+            worker.evaluate()
+            shape = (-1, len(worker.params.areaRng), len(some))
+            ids += worker.params.imgIds
+            cells.append(np.asarray(worker.evalImgs).reshape(shape))
+        order = np.argsort(ids)
+        whole.evalImgs = list(np.concatenate(cells, axis=2)[..., order].flatten())
+        whole.params.imgIds = list(np.array(ids)[order])
+        whole._paramsEval = copy.deepcopy(whole.params)
+        whole.accumulate()
+        if len(whole.params.maxDets) >= 3:
+            whole.summarize()
+    return whole
+
+
+@settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@given(case=cases())
+def test_images_gathered_from_workers_give_what_pycocotools_gives(case):
+    if case.category_ids is not None:
+        case = dataclasses.replace(case, category_ids=sorted(set(case.category_ids)))
+    ours = gathered(deepmac.cocoeval, case)
+    reference = gathered(pycocotools.cocoeval, case)
+    for name in FIGURES:
+        np.testing.assert_array_equal(
+            ours.eval[name], reference.eval[name], strict=True
+        )
+    assert ours.eval["counts"] == reference.eval["counts"]
+    assert list(ours.stats) == list(reference.stats)
+
+
+@pytest.mark.parametrize("name", CASES)
+def test_every_trap_is_accumulated_from_images(name):
+    reference = run(pycocotools.cocoeval, CASES[name])
+    ours = deepmac.cocoeval.COCOeval(iouType=reference.params.iouType)
+    ours.params = copy.deepcopy(reference.params)
+    ours._paramsEval = copy.deepcopy(reference._paramsEval)
+    ours.evalImgs = reference.evalImgs
+    with contextlib.redirect_stdout(io.StringIO()):
+        ours.accumulate()
+    for name in FIGURES:
+        np.testing.assert_array_equal(ours.eval[name], reference.eval[name])
+
+
+def test_images_that_do_not_fit_are_told(capsys):
+    done = run(deepmac.cocoeval, coco_cases.mixed())
+    images = done.evalImgs
+    for wrong, sentence in (
+        (images[1:], r"evalImgs has \d+ entries, and params 3 categories x 4 areaRng"),
+        ([3, *images[1:]], r"evalImgs\[0\] is 3, neither None nor an object with dtS"),
+        ([{**images[0], "dtMatches": [[]]}, *images[1:]], r"\[0\]: dtMatches is \[1,"),
+        (images[::-1][:4] + images[4:], "have different dtScores"),
+    ):
+        done.evalImgs = wrong
+        with pytest.raises(DataError, match=sentence):
+            done.accumulate()
+    done.evalImgs = []
+    with pytest.raises(DeepmacError, match="call evaluate"):
+        done.accumulate()

@@ -15,6 +15,7 @@ from coco_reference import assert_equal, run_reference
 import deepmac
 from deepmac.errors import DataError, DeepmacError, OptionError
 from deepmac.evaluation.saved import from_bytes
+from deepmac.masks import decode_rle
 
 
 @pytest.fixture(scope="module")
@@ -78,6 +79,59 @@ def test_numpy_numbers_are_welcome(case):
     assert_equal(done.evaluation, run_reference(case))
 
 
+def test_masks_polygons_and_boxes_may_be_arrays():
+    scene = coco_cases.Scene()
+    polygon, box = [1.5, 2, 18, 3, 12.5, 17, 4, 19], [1.5, 2, 16.5, 17]
+    scene.object((1, 2, 18, 19))
+    scene.object((30, 5, 44, 21))
+    scene.found((30, 8, 44, 15), 0.5)
+    scene.found((1, 3, 18, 18), 0.75)
+    annotations, results = scene.truth["annotations"], scene.results
+    annotations[0]["segmentation"] = results[1]["segmentation"] = [polygon, polygon]
+    plain = deepmac.evaluate(scene.truth, results, draws=0).to_dict()
+    for entry in (annotations[1], results[0]):
+        entry["segmentation"] = decode_rle(entry["segmentation"])
+    for values in (
+        np.array([polygon, polygon]),
+        [np.array(polygon), np.array(polygon, np.float32)],
+    ):
+        annotations[0]["segmentation"] = results[1]["segmentation"] = values
+        given = deepmac.evaluate(scene.truth, results, draws=0)
+        assert given.to_dict() == plain
+        assert 0 < given.stats["AP"] < 1
+    for result in results:
+        result["bbox"] = box
+    plain = deepmac.evaluate(scene.truth, results, iou_type="bbox", draws=0).to_dict()
+    for result in results:
+        result["bbox"] = np.array(box)
+    given = deepmac.evaluate(scene.truth, results, iou_type="bbox", draws=0)
+    assert given.to_dict() == plain
+
+
+@pytest.mark.parametrize(
+    ("segmentation", "sentence"),
+    [
+        (
+            np.ones((120, 120), np.uint8),
+            r"array of uint8 \[120, 120\]; give a mask as bool",
+        ),
+        (np.ones((1, 120, 120), bool), r"array of bool \[1, 120, 120\]; give a mask"),
+        (
+            np.ones((90, 120), bool),
+            r"mask of \[90, 120\] pixels .* image of \[120, 120\]",
+        ),
+        (np.ones(8), r"a polygon needs at least 6 numbers, got 1\.0"),
+    ],
+)
+def test_arrays_that_are_no_masks_are_told(segmentation, sentence):
+    scene = coco_cases.Scene()
+    scene.object((1, 2, 18, 19))
+    scene.found((1, 2, 18, 19), 0.5)
+    scene.results[0]["segmentation"] = segmentation
+    with pytest.raises(DataError, match=sentence):
+        deepmac.evaluate(scene.truth, scene.results, draws=0)
+
+
 def test_parameters_reach_the_evaluation(case):
     done = deepmac.evaluate(
         case.truth,
@@ -105,6 +159,22 @@ def test_groups_are_means_over_their_categories(case, result):
         group = result.groups[name]
         assert {k: group[k] for k in alone.stats} == alone.stats
         assert group["categories"] == 2
+
+
+def test_groups_without_any_category_are_told(case):
+    groups = {"empty": [], "outside": [2], "inside": [5]}
+    done = deepmac.evaluate(
+        case.truth, case.results, seen=[5], groups=groups, categories=[5, 9], draws=0
+    )
+    assert list(done.groups) == ["seen", "unseen", "inside"]
+    told = "groups left out, of which no category is evaluated: empty, outside"
+    assert told in done.warnings
+    done.plot_pr()
+    alone = deepmac.evaluate(
+        case.truth, case.results, seen=[5], categories=[5], draws=0
+    )
+    assert list(alone.groups) == ["seen"]
+    assert not any("groups left out" in warning for warning in alone.warnings)
 
 
 def test_no_predictions_find_nothing(case):
@@ -191,6 +261,14 @@ def test_precision_recall_curves(result):
         result.plot_pr(area="tiny")
     with pytest.raises(OptionError, match="did you mean 'category 5'"):
         result.plot_pr(categories=["categry 5"])
+    with pytest.raises(OptionError, match="categories is 5, not a list of names or"):
+        result.plot_pr(categories=5)
+    with pytest.raises(OptionError, match=r"there is no \[5\] here"):
+        result.plot_pr(categories=[[5]])
+    with pytest.raises(OptionError, match=r"iou is one of 0\.50, .*got '0\.5'"):
+        result.plot_pr(iou="0.5")
+    with pytest.raises(OptionError, match=r"area is one of all, small.*got '3'"):
+        result.plot_pr(area=3)
 
 
 def test_what_is_not_installed_is_named(result, monkeypatch):
@@ -245,7 +323,35 @@ def test_hostile_names_are_escaped(case):
         ({"seen": [5], "groups": {"seen": [9]}}, "there is a group 'seen' already"),
         ({"image_ids": [77]}, "no image with id 77"),
         ({"seen": [5], "use_categories": False}, "seen and groups need categories"),
-        ({"draws": -1}, "draws must be 0 or more"),
+        ({"draws": -1}, "draws must not be negative, got -1"),
+        ({"draws": "3"}, "draws is '3', not a whole number"),
+        ({"seed": -1}, "seed must not be negative, got -1"),
+        ({"seed": 1.5}, r"seed is 1\.5, not a whole number"),
+        (
+            {"max_dets": 5},
+            r"max_dets is 5, not a list of whole numbers, such as \[1, 10",
+        ),
+        ({"max_dets": "1,10"}, "max_dets is '1,10', not a list of whole numbers"),
+        ({"max_dets": [1, 2.5]}, r"max_dets holds 2\.5, not a whole number"),
+        ({"iou_thresholds": 0.5}, r"iou_thresholds is 0\.5, not a list of numbers"),
+        ({"iou_thresholds": ["x"]}, "iou_thresholds holds 'x', not a number"),
+        (
+            {"area_ranges": {"a": (1,)}},
+            r"area_ranges: 'a' is \(1,\), not \(low, high\)",
+        ),
+        ({"area_ranges": {"a": 1}}, r"area_ranges: 'a' is 1, not \(low, high\) under"),
+        ({"area_ranges": [(0, 1)]}, r"area_ranges is \[.*, not ranges by their label"),
+        ({"groups": ["x"]}, r"groups is \['x'\], not categories by the name of their"),
+        ({"groups": {5: [5]}}, "the name of a group is text, got 5"),
+        ({"groups": {"x": 5}}, r"groups\['x'\] is 5, neither a list of categories nor"),
+        ({"seen": 5}, "seen is 5, neither a list of categories nor a text such as"),
+        ({"categories": [[5]]}, r"categories: the ground truth has no category \[5\]"),
+        ({"categories": ["5"]}, "no category '5'; ids there are numbers, as 2$"),
+        ({"seen": [True]}, "seen: the ground truth has no category True"),
+        ({"image_ids": 1}, r"image_ids is 1, not a list of ids, such as \[1, 2\]"),
+        ({"image_ids": "1"}, "image_ids is '1', not a list of ids"),
+        ({"image_ids": ["1"]}, "no image with id '1'; ids there are numbers, as 1$"),
+        ({"image_ids": [[1]]}, r"image_ids holds \[1\], not an id"),
         ({"label_map": "map.txt", "ground_truth": "x.json"}, "label_map is for"),
     ],
     ids=str,

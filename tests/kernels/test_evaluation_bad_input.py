@@ -70,7 +70,7 @@ BAD = {
     "annotation without id": (lambda: without(with_truth(), "annotations", "id"), "truth: annotation 1 of the list has no 'id'"),
     "annotation without image": (lambda: without(with_truth(), "annotations", "image_id"), "annotation 2 has no 'image_id'"),
     "annotation without category": (lambda: without(with_truth(), "annotations", "category_id"), "annotation 2 has no 'category_id'"),
-    "annotation without mask": (lambda: without(with_truth(), "annotations", "segmentation"), "annotation 2 has no mask, so 'segm' cannot be evaluated on: category 1; leave them out with --categories, or use --iou_type bbox"),
+    "annotation without mask": (lambda: without(with_truth(), "annotations", "segmentation"), "annotation 2 has no mask, so 'segm' cannot be evaluated on: category 1; name the others as categories, or use iou_type 'bbox'"),
     "annotation that is a number": (lambda: coco_cases.Case(truth=with_truth().truth | {"annotations": [3]}, results=[]), "annotation 0 of the list is not an object but 3"),
     "annotation id that is a list": (lambda: with_truth(id=[1]), r"\[1\] is not an id"),
     "annotation id true": (lambda: with_truth(id=True), "True is not an id"),

@@ -2,6 +2,7 @@
 
 import os
 
+import numpy as np
 import pytest
 
 from deepmac.data.paths import can_name_a_file, printable
@@ -34,6 +35,7 @@ def test_halves_of_pairs_are_no_unicode():
 
 
 def test_long_values_are_cut():
+    assert short(np.zeros((2, 2))) == "array([[0., 0.], [0., 0.]])"
     assert short("a" * 58) == repr("a" * 58)
     assert short(["a" * 100]) == "['" + "a" * 55 + "..."
 
