@@ -367,7 +367,7 @@ def _given_boxes(
         numbers = np.bincount(which, minlength=len(images))
         totals[:, :, k] = np.einsum("bi,ni->nb", drawn, [sums, numbers])
         by_category.append(images)
-    return GivenBoxes(*totals, by_category)
+    return GivenBoxes(totals[0], totals[1], by_category)
 
 
 def _mean(values: np.ndarray) -> np.ndarray:
