@@ -36,6 +36,7 @@ from deepmac.evaluation.summary import Evaluation
 
 PARTS = 10
 NUM_DRAWS = 1000
+COMMON = 20  # categories
 RARE = 60  # place of the rare category, by number of objects
 SCORES: dict[str, Callable[[np.ndarray], np.ndarray]] = {
     "as they are": lambda score: score,
@@ -190,12 +191,15 @@ def report(folder: Path, num_trials: int) -> None:
     """Measures and prints."""
     truth, results = folder / "annotations.json", folder / "results.json"
     whole = evaluate(truth, results, draws=0).evaluation
-    order = np.argsort(-whole.num_truths[:, 0], kind="stable")
-    three = [
-        whole.scope.category_ids[order[place]] for place in (0, len(order) // 2, RARE)
-    ]
-    per_part = whole.num_truths[order[RARE], 0] / PARTS
-    groups = {"all categories": None, f"three, one of {per_part:.0f} objects": three}
+    number = whole.num_truths[:, 0]
+    order = np.argsort(-number, kind="stable")
+    ids = [whole.scope.category_ids[k] for k in order]
+    common, rare = number[order[[COMMON - 1, RARE]]] / PARTS
+    groups = {
+        "all categories": None,
+        f"the {COMMON} of {common:.0f} objects or more": ids[:COMMON],
+        f"three, one of {rare:.0f} objects": [ids[0], ids[len(ids) // 2], ids[RARE]],
+    }
     found, ap = trials(whole, groups, num_trials)
     print("intervals that held the mean of all trials\n")
     print(f"| | {' | '.join(groups)} |\n|---|{'---:|' * len(groups)}")
