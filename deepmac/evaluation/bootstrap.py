@@ -3,9 +3,9 @@
 Images are drawn with replacement, as many as there are; an image drawn twice counts twice. Nothing
 is matched again: matching never looks beyond an image.
 
-A draw's figures equal, to 1e-7, an evaluation of a data set in which the images stand as often, where
-no scores tie within an image and category; else to about 1e-3. Of two detections with one score, the
-copies of the first all come before those of the second here, and in turns there.
+Where no scores tie within an image and category, a draw's figures equal, to 1e-7, an evaluation of a
+data set in which the images stand as often; else within about 1e-3 (docs/evaluate.md): the copies of
+the first of two such detections all come before those of the second here, and in turns there.
 """
 
 import dataclasses
