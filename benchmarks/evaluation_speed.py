@@ -6,8 +6,9 @@ Writes the set of `val_like` into the folder (a temporary one by default; what i
 again), and evaluates its files in processes of their own, in turns: CPU seconds of the whole
 process, from start to end, and the most memory it held. The peer of `pip install --no-deps
 faster-coco-eval==1.8.0` is left out, aloud, where it is not installed. Intervals are not drawn
-(`--draws 0`), no report is made: no peer makes any. Prints Markdown. Status 1 where a figure of ours
-differs from that of pycocotools in any bit.
+(`--draws 0`), no report is made: no peer makes any. `COCOeval` of `deepmac.cocoeval` is timed beside
+that of pycocotools on objects that are loaded: the three steps alone. Prints Markdown. Status 1 where
+a figure of ours differs from that of pycocotools in any bit.
 """
 
 import argparse
@@ -66,6 +67,19 @@ truth, results, kind, out, *more = sys.argv[1:]
 sys.exit(main(["--ground_truth", truth, "--predictions", results, "--iou_type", kind,
                "--out", out, "--draws", "0", "--no_report", *more]))
 """
+_ADAPTER = """
+import contextlib, importlib, io, json, sys, time
+from pycocotools.coco import COCO
+truth, results, kind, module, out = sys.argv[1:]
+with contextlib.redirect_stdout(io.StringIO()):
+    truth = COCO(truth)
+    run = importlib.import_module(module).COCOeval(truth, truth.loadRes(results), kind)
+    started = time.process_time()
+    run.evaluate(); run.accumulate(); run.summarize()
+    taken = time.process_time() - started
+with open(out, "w") as file:
+    json.dump({"seconds": taken, "stats": run.stats.tolist()}, file)
+"""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -123,6 +137,22 @@ def differences(folder: Path, kind: str) -> list[str]:
     with np.load(folder / f"pycocotools-{kind}.npz") as a, np.load(ours) as b:
         wrong = [n for n in ARRAYS if not np.array_equal(a[n], b[n])]
         return wrong + ["stats"] * (stats != a["stats"].tolist())
+
+
+def adapter(folder: Path, kind: str, repeats: int) -> tuple[float, float, bool]:
+    """CPU seconds of evaluate, accumulate and summarize: pycocotools', ours; whether `stats` are equal."""
+    truth, results = folder / "annotations.json", folder / "results.json"
+    modules = ("pycocotools.cocoeval", "deepmac.cocoeval")
+    taken, stats = {name: [] for name in modules}, {}
+    for _ in range(repeats):
+        for name in modules:
+            out = folder / f"{name}-{kind}.json"
+            run(_ADAPTER, truth, results, kind, name, out)
+            found = json.loads(out.read_text())
+            taken[name].append(found["seconds"])
+            stats[name] = found["stats"]
+    theirs, ours = (statistics.median(taken[name]) for name in modules)
+    return theirs, ours, stats[modules[0]] == stats[modules[1]]
 
 
 def image_by_image(folder: Path) -> Iterator[tuple[GroundTruth, Detections]]:
@@ -202,6 +232,15 @@ def report(folder: Path, num_images: int, repeats: int) -> int:
             print(
                 f"{kind}: not equal to pycocotools: {', '.join(wrong)}", file=sys.stderr
             )
+            status = 1
+    print(
+        "\n| COCOeval, loaded | pycocotools, CPU s | ours | share |\n|---|---:|---:|---:|"
+    )
+    for kind in KINDS:
+        theirs, ours, is_equal = adapter(folder, kind, repeats)
+        print(f"| {kind} | {theirs:.2f} | {ours:.2f} | 1 / {theirs / ours:.1f} |")
+        if not is_equal:
+            print(f"{kind}: COCOeval's stats differ", file=sys.stderr)
             status = 1
     print(f"\nfigures equal to pycocotools': {'no' if status else 'yes, every bit'}")
     merging, finishing, size = conclusion(folder)

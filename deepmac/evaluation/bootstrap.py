@@ -2,19 +2,30 @@
 
 Images are drawn with replacement, as many as there are; an image drawn twice counts twice. Nothing
 is matched again: matching never looks beyond an image.
+
+Where no scores tie within an image and category, a draw's figures equal, to 1e-7, an evaluation of a
+data set in which the images stand as often; else within about 1e-3 (docs/evaluate.md): the copies of
+the first of two such detections all come before those of the second here, and in turns there.
 """
 
 import dataclasses
 import itertools
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
 from deepmac.evaluation.accumulate import Ranked, rank_by_category
 from deepmac.evaluation.parameters import Parameters
 from deepmac.evaluation.state import unpack_bits
-from deepmac.evaluation.summary import GIVEN_IOU, Evaluation, coco_figures, places
+from deepmac.evaluation.summary import (
+    GIVEN_AP,
+    Evaluation,
+    coco_figures,
+    given_iou_figures,
+    main_figure,
+    places,
+)
 
 INTERVAL = 0.95
 """Share of the draws that an interval covers."""
@@ -46,30 +57,29 @@ class Resampled:
 
     Attributes:
         evaluation: with every image once.
-        images: of the objects that count, int [..], by category and range; last those of the
-            annotations that predictions for given boxes are compared with.
+        images: of the objects that count, int [..], by category and range.
         values: by name of the COCO number, float64 [B, K]; NaN where a draw has no object of the
             category.
-        iou_sum, iou_number: float64 [B, K], of the annotations that predictions for given boxes are
-            compared with; a number of 0 where there are no such predictions.
+        given: by name of the mean IoU at given boxes; empty where no prediction was made for one.
     """
 
     evaluation: Evaluation
     images: Sequence[Sequence[np.ndarray]]
     values: Mapping[str, np.ndarray]
-    iou_sum: np.ndarray
-    iou_number: np.ndarray
+    given: Mapping[str, "GivenBoxes"]
 
     def of(self, category_ids: Iterable[Any] | None = None) -> dict[str, np.ndarray]:
-        """Each figure, averaged over categories as COCO does, float64 [B]; NaN for none."""
+        """Each figure, averaged over categories as COCO does, float64 [B]; NaN for none.
+
+        Those at given boxes are there where `Evaluation.figures` has them.
+        """
         columns = slice(None)
         if category_ids is not None:
             columns = self.evaluation.columns(category_ids)
         found = {name: _mean(v[:, columns]) for name, v in self.values.items()}
-        number = self.iou_number[:, columns].sum(axis=1)
-        total = self.iou_sum[:, columns].sum(axis=1)
-        iou = np.full(len(number), np.nan)
-        found[GIVEN_IOU] = np.divide(total, number, out=iou, where=number > 0)
+        found |= {name: given.mean(columns) for name, given in self.given.items()}
+        if self.evaluation.has_only_given_boxes:
+            found[GIVEN_AP] = found[main_figure(self.evaluation.parameters)]
         return found
 
     def deviations(
@@ -93,18 +103,43 @@ class Resampled:
 
     def _num_images(self, figure: str, category_ids: Sequence[Any] | None) -> int:
         """Images with objects of some categories that the figure is about."""
-        parameters, rows = self.evaluation.parameters, range(len(self.images))
+        parameters = self.evaluation.parameters
+        if figure in self.given:
+            by_category = self.given[figure].images
+        else:
+            name = main_figure(parameters) if figure == GIVEN_AP else figure
+            coco = next(f for f in coco_figures(parameters) if f.name == name)
+            _, area, _ = places(coco, parameters)
+            assert area is not None  # without its range a figure has no draws
+            by_category = [images[area] for images in self.images]
+        rows = range(len(by_category))
         if category_ids is not None:
             rows = self.evaluation.columns(category_ids).tolist()
-        area_of = {f.name: places(f, parameters)[1] for f in coco_figures(parameters)}
-        area = area_of.get(figure)
-        column = -1 if area is None else area
-        images = [self.images[k][column] for k in rows]
+        images = [by_category[k] for k in rows]
         return len(np.unique(np.concatenate(images))) if images else 0
 
 
+class GivenBoxes(NamedTuple):
+    """A mean IoU at given boxes for B draws.
+
+    Attributes:
+        total, number: float64 [B, K], sum of the IoU, and of how many annotations.
+        images: of these, int [..], by category.
+    """
+
+    total: np.ndarray
+    number: np.ndarray
+    images: Sequence[np.ndarray]
+
+    def mean(self, columns: slice | np.ndarray) -> np.ndarray:
+        """float64 [B], over some categories; NaN where a draw has no such annotation."""
+        total, number = (v[:, columns].sum(axis=1) for v in (self.total, self.number))
+        nothing = np.full(len(number), np.nan)
+        return np.divide(total, number, out=nothing, where=number > 0)
+
+
 def resample(evaluation: Evaluation, weights: np.ndarray) -> Resampled:
-    """The figures with other images; to about 1e-7, for speed.
+    """The figures with other images; to about 1e-7, for speed, but for tied scores (see above).
 
     Args:
         evaluation: of all images.
@@ -127,7 +162,11 @@ def resample(evaluation: Evaluation, weights: np.ndarray) -> Resampled:
                     continue
                 of = found.precision if figure.is_precision else found.recall
                 values[figure.name][block, k] = of(thresholds, area, limit)
-    return Resampled(evaluation, images, values, *_given(evaluation, weights))
+    given = {}
+    if evaluation.has_given_boxes:
+        for name, area in given_iou_figures(parameters).items():
+            given[name] = _given_boxes(evaluation, area, weights)
+    return Resampled(evaluation, images, values, given)
 
 
 def interval(
@@ -308,27 +347,27 @@ def _images_of_objects(evaluation: Evaluation) -> list[list[np.ndarray]]:
     order = np.argsort(category, kind="stable")
     edges = np.searchsorted(category[order], np.arange(num_categories + 1)).tolist()
     return [
-        [partial.truth_image[rows[roles[rows, a]]] for a in range(num_ranges + 1)]
+        [partial.truth_image[rows[roles[rows, a]]] for a in range(num_ranges)]
         for rows in (order[i:j] for i, j in itertools.pairwise(edges))
     ]
 
 
-def _given(
-    evaluation: Evaluation, weights: np.ndarray
-) -> tuple[np.ndarray, np.ndarray]:
-    """Sums and numbers, float64 [B, K], of the IoU at given boxes."""
-    num_categories = len(evaluation.scope.category_ids)
-    totals = np.zeros((2, len(weights), num_categories))
-    if evaluation.partial.counts["predictions_for_given_boxes"]:
-        image, category, iou = evaluation.given_box_ious()
-        for k in range(num_categories):
-            own = category == k
-            images, which = np.unique(image[own], return_inverse=True)
-            drawn = weights[:, images].astype(np.float64)
-            sums = np.bincount(which, np.nan_to_num(iou[own]), minlength=len(images))
-            numbers = np.bincount(which, minlength=len(images))
-            totals[:, :, k] = np.einsum("bi,ni->nb", drawn, [sums, numbers])
-    return totals[0], totals[1]
+def _given_boxes(
+    evaluation: Evaluation, area: int | None, weights: np.ndarray
+) -> GivenBoxes:
+    """Of the annotations in a range, or in any."""
+    image, category, iou = evaluation.given_box_ious(area)
+    shape = len(weights), len(evaluation.scope.category_ids)
+    totals, by_category = np.zeros((2, *shape)), []
+    for k in range(shape[1]):
+        own = category == k
+        images, which = np.unique(image[own], return_inverse=True)
+        drawn = weights[:, images].astype(np.float64)
+        sums = np.bincount(which, np.nan_to_num(iou[own]), minlength=len(images))
+        numbers = np.bincount(which, minlength=len(images))
+        totals[:, :, k] = np.einsum("bi,ni->nb", drawn, [sums, numbers])
+        by_category.append(images)
+    return GivenBoxes(totals[0], totals[1], by_category)
 
 
 def _mean(values: np.ndarray) -> np.ndarray:

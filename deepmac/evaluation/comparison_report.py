@@ -6,6 +6,7 @@ from typing import Any
 
 from deepmac.evaluation.bootstrap import FEWEST_IMAGES, INTERVAL
 from deepmac.evaluation.comparison import Comparison, Difference
+from deepmac.evaluation.meanings import label
 from deepmac.evaluation.parameters import Parameters, Scope
 from deepmac.evaluation.summary import GIVEN_IOU, main_figure
 from deepmac.evaluation.tables import Table, as_csv, as_markdown, escaped, with_interval
@@ -191,11 +192,6 @@ def csv_of(compared: Compared) -> bytes:
             figures = (d.first, d.second, d.value, low, high, d.share_better)
             rows.append(dict(zip(_COLUMNS, (*what, figure, *figures), strict=True)))
     return as_csv(rows, _COLUMNS)
-
-
-def label(name: str) -> str:
-    """A figure as tables call it."""
-    return "IoU at boxes" if name == GIVEN_IOU else name
 
 
 _COLUMNS = (

@@ -13,13 +13,12 @@ from deepmac.evaluation.bootstrap import (
     intervals,
     resample,
 )
-from deepmac.evaluation.summary import GIVEN_IOU, Evaluation
+from deepmac.evaluation.summary import GIVEN_AP, GIVEN_IOU, Evaluation
 
 Groups = Mapping[str, Collection[Any]]
 """Name of a group -> category ids, such as `seen` and `unseen`."""
 
 GIVEN_IOU_BY_SIZE = "mean_iou_at_gt_boxes_by_size"
-GIVEN_AP = "ap_at_gt_boxes"
 ORACLE = (GIVEN_IOU, GIVEN_IOU_BY_SIZE, GIVEN_AP)
 """What says how good the masks are when the boxes are given."""
 

@@ -15,6 +15,9 @@ from deepmac.evaluation.state import Partial, unpack_bits
 GIVEN_IOU = "mean_iou_at_gt_boxes"
 """Name of `Evaluation.mean_iou_at_given_boxes` among the figures."""
 
+GIVEN_AP = "ap_at_gt_boxes"
+"""Name of `Evaluation.ap_at_given_boxes` among the figures."""
+
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class Evaluation:
@@ -43,10 +46,20 @@ class Evaluation:
     def figures(
         self, category_ids: Iterable[Any] | None = None
     ) -> dict[str, float | None]:
-        """The COCO numbers and the mean IoU at given boxes; None where there is nothing to say."""
-        stats = self.stats if category_ids is None else self.stats_of(category_ids)
+        """The COCO numbers, then those at given boxes; None where there is nothing to say.
+
+        At given boxes: the mean IoU, that of each size under its name with `_` and the label of
+        the area range after it, and AP.
+        """
+        ids = None if category_ids is None else list(category_ids)
+        stats = self.stats if ids is None else self.stats_of(ids)
         known = {name: None if value < 0 else value for name, value in stats.items()}
-        return known | {GIVEN_IOU: self.mean_iou_at_given_boxes(category_ids)}
+        means = {
+            name: self._mean_iou(ids, area)
+            for name, area in given_iou_figures(self.parameters).items()
+        }
+        ap = known[main_figure(self.parameters)] if self.has_only_given_boxes else None
+        return known | means | {GIVEN_AP: ap}
 
     def mean_iou_at_given_boxes(
         self, category_ids: Iterable[Any] | None = None
@@ -57,10 +70,7 @@ class Evaluation:
         as 0. None where there is no such annotation, where boxes are evaluated, or where no
         prediction of the whole evaluation carries an id.
         """
-        if not self.has_given_boxes:
-            return None
-        given = self._given
-        return _exact_mean(given.iou[self._is_of(given.category, category_ids)])
+        return self._mean_iou(category_ids, None)
 
     def mean_iou_by_size(
         self, category_ids: Iterable[Any] | None = None
@@ -71,41 +81,51 @@ class Evaluation:
         """
         if not self.has_given_boxes:
             return None
-        given = self._given
-        is_meant = self._is_of(given.category, category_ids)
+        ids = None if category_ids is None else list(category_ids)
         return {
-            r.label: _exact_mean(given.iou[is_meant & given.is_in_range[:, a]])
-            for a, r in enumerate(self.parameters.area_ranges)
-            if r.label != "all"
+            self.parameters.area_ranges[area].label: self._mean_iou(ids, area)
+            for area in given_iou_figures(self.parameters).values()
+            if area is not None
         }
 
     def ap_at_given_boxes(
         self, category_ids: Iterable[Any] | None = None
     ) -> float | None:
         """AP where every prediction was made for the box of an annotation, else None."""
-        counts = self.partial.counts
-        is_given = (
-            self.has_given_boxes
-            and counts["predictions_for_given_boxes"] == counts["predictions"]
-            and not counts["predictions_with_unknown_annotation_id"]
-        )
-        if not is_given:
-            return None
-        return self.figures(category_ids)[main_figure(self.parameters)]
+        return self.figures(category_ids)[GIVEN_AP]
 
     @property
     def has_given_boxes(self) -> bool:
         """Whether any prediction was made for a given box, and masks are evaluated."""
         return self.partial.counts["predictions_for_given_boxes"] > 0
 
-    def given_box_ious(self) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    @property
+    def has_only_given_boxes(self) -> bool:
+        """Whether every prediction was made for a given box, and masks are evaluated."""
+        counts = self.partial.counts
+        return (
+            self.has_given_boxes
+            and counts["predictions_for_given_boxes"] == counts["predictions"]
+            and not counts["predictions_with_unknown_annotation_id"]
+        )
+
+    def given_box_ious(
+        self, area: int | None = None
+    ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         """Every annotation with a mask that is no crowd, in the order of the ground truth.
+
+        Args:
+            area: position of a range, for the annotations in it alone.
 
         Returns:
             int64 [N], positions of its image and of its category; float64 [N], IoU, NaN without
             a prediction.
         """
-        return self._given.image, self._given.category, self._given.iou
+        given = self._given
+        if area is None:
+            return given.image, given.category, given.iou
+        rows = given.is_in_range[:, area]
+        return given.image[rows], given.category[rows], given.iou[rows]
 
     def annotations_without_prediction(self) -> np.ndarray:
         """Numbers (`GroundTruth.ordinal`) of the annotations that no prediction was made for.
@@ -134,13 +154,16 @@ class Evaluation:
             iou=iou,
         )
 
-    def _is_of(
-        self, category: np.ndarray, category_ids: Iterable[Any] | None
-    ) -> np.ndarray:
-        """bool [N], whether a position of a category is one of some ids; None: all."""
-        if category_ids is None:
-            return np.ones(len(category), bool)
-        return np.isin(category, self.columns(category_ids))
+    def _mean_iou(
+        self, category_ids: Iterable[Any] | None, area: int | None
+    ) -> float | None:
+        """Of `given_box_ious` in some categories; None: in all."""
+        if not self.has_given_boxes:
+            return None
+        _, category, iou = self.given_box_ious(area)
+        if category_ids is not None:
+            iou = iou[np.isin(category, self.columns(category_ids))]
+        return _exact_mean(iou)
 
     @functools.cached_property
     def num_truths(self) -> np.ndarray:
@@ -253,6 +276,16 @@ def coco_figures(parameters: Parameters) -> list[Figure]:
 def main_figure(parameters: Parameters) -> str:
     """Name of the one number that stands for all: AP, or where that is -1, that at the largest limit."""
     return "AP" if 100 in parameters.max_dets else f"AP@{parameters.max_dets[-1]}"
+
+
+def given_iou_figures(parameters: Parameters) -> dict[str, int | None]:
+    """Name of each mean IoU at given boxes -> position of its area range, None for any size."""
+    sizes = {
+        f"{GIVEN_IOU}_{r.label}": a
+        for a, r in enumerate(parameters.area_ranges)
+        if r.label != "all"
+    }
+    return {GIVEN_IOU: None, **sizes}
 
 
 def _own_labels(parameters: Parameters) -> Sequence[str]:

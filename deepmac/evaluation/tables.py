@@ -11,8 +11,9 @@ from rich.console import Group
 from rich.table import Table as TerminalTable
 from rich.text import Text
 
-from deepmac.evaluation.meanings import meaning_of
-from deepmac.evaluation.report import GIVEN_AP, GIVEN_IOU, GIVEN_IOU_BY_SIZE
+from deepmac.evaluation.meanings import label, meaning_of
+from deepmac.evaluation.report import GIVEN_IOU_BY_SIZE
+from deepmac.evaluation.summary import GIVEN_AP, GIVEN_IOU
 from deepmac.text import one_line
 
 _SHORT = ("AP", "AP50", "AP75", "APs", "APm", "APl")  # of a row for each category
@@ -219,20 +220,16 @@ def _plain(figures: Mapping[str, Any]) -> dict[str, float | None]:
 def _headline(columns: Mapping[str, Mapping[str, Any]]) -> Table:
     """A row for each figure, a column for each group."""
     everything = columns["all"]
+    values = {group: _plain(c) for group, c in columns.items()}
     rows = []
-    for name in _names(everything):
-        if everything[name] is not None:
-            cells = [
-                with_interval(c[name], c["intervals"].get(name))
-                for c in columns.values()
-            ]
-            label = "IoU at boxes" if name == GIVEN_IOU else name
-            rows.append([label, *cells, meaning_of(name)])
-    for size in everything[GIVEN_IOU_BY_SIZE] or ():
+    for name in values["all"]:
+        if name in (GIVEN_IOU, GIVEN_AP) and everything[name] is None:
+            continue
         cells = [
-            with_interval(c[GIVEN_IOU_BY_SIZE][size], None) for c in columns.values()
+            with_interval(values[group][name], c["intervals"].get(name))
+            for group, c in columns.items()
         ]
-        rows.append([f"IoU, {size}", *cells, f"the same, {size} objects"])
+        rows.append([label(name), *cells, meaning_of(name)])
     return Table("", ["", *columns, ""], rows, notes=True)
 
 

@@ -157,7 +157,8 @@ def test_the_score_of_an_image_is_its_recall_in_pycocotools(pair):
 def test_at_given_boxes_the_mean_iou_is_compared_too():
     one, two = (run_ours(scene(s, q, given=True)) for s, q in ((1, 0.6), (2, 0.9)))
     found = compare(one, two, {}, num_draws=200)
-    difference = found.groups["all"]["mean_iou_at_gt_boxes"]
+    everything = found.groups["all"]
+    difference = everything["mean_iou_at_gt_boxes"]
     a, b = (e.mean_iou_at_given_boxes() for e in (one, two))
     assert (difference.first, difference.second) == (a, b)
     # The error of a mean, from the textbook: images are drawn, each with four objects.
@@ -170,6 +171,18 @@ def test_at_given_boxes_the_mean_iou_is_compared_too():
     read = conclusions(as_read(one, found))
     assert read[1].startswith("B is better on all categories by 0.")
     assert read[1].endswith("(IoU at boxes, 95%)")
+    assert everything["ap_at_gt_boxes"] == everything["AP"]
+    # Every object is small or medium: their changes, weighted, are the whole.
+    sizes = [everything[f"mean_iou_at_gt_boxes_{s}"] for s in ("small", "medium")]
+    small = np.mean([a["area"] <= 32**2 for a in scene(1, 0.6).truth["annotations"]])
+    parts = small * sizes[0].value + (1 - small) * sizes[1].value
+    assert parts == pytest.approx(difference.value)
+    assert all(d.interval is not None for d in sizes)
+    assert everything["mean_iou_at_gt_boxes_large"].value is None
+    page = markdown(as_read(one, found))
+    for label in ("IoU, small", "IoU, medium", "AP at boxes"):
+        assert f"| {label} | 0." in page
+    assert "IoU, large" not in page
 
 
 def test_where_one_of_the_two_was_not_given_boxes_images_are_scored_alike(pair):
@@ -221,7 +234,7 @@ def test_nothing_found_and_nothing_there():
     read = as_read(one, compare(one, one, {}, num_draws=3), groups={})
     assert conclusions(read) == []
     assert document_of(read)["groups"]["all"]["AP"]["difference"] is None
-    assert csv_of(read).count(b"\n") == 1 + 2 * 13
+    assert csv_of(read).count(b"\n") == 1 + 2 * 17
 
 
 def different(pair: tuple[Case, Case]):

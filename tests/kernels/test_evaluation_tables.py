@@ -77,6 +77,9 @@ def test_the_csv_of_groups_has_the_ends_of_the_intervals(document):
     unseen = figures["groups"]["unseen"]
     assert float(table[2]["AR10_high"]) == unseen["intervals"]["AR10"][1]
     assert float(table[2]["ap_at_gt_boxes"]) == unseen["AP"]
+    for name in ("ap_at_gt_boxes", "mean_iou_at_gt_boxes_small"):
+        ends = [float(table[2][f"{name}_{end}"]) for end in ("low", "high")]
+        assert ends == list(unseen["intervals"][name])
 
 
 def test_markdown_has_as_many_cells_in_each_row(document):
@@ -99,7 +102,16 @@ def test_the_terminal_shows_intervals_and_the_oracle_by_size(document):
     )
     assert any(line.split()[:4] == ["AP", *ap.split()] for line in text.splitlines())
     assert "IoU at boxes" in text
-    assert "IoU, small" in text
+    intervals = document["segm"]["intervals"]
+    for key, name in (
+        ("mean_iou_at_gt_boxes_small", ["IoU,", "small"]),
+        ("ap_at_gt_boxes", ["AP", "at", "boxes"]),
+    ):
+        (line,) = [
+            x.split() for x in text.splitlines() if x.split()[: len(name)] == name
+        ]
+        low, high = intervals[key]
+        assert line[len(name) + 1 : len(name) + 3] == ["±", f"{(high - low) / 2:.3f}"]
     assert "95% of 40 draws" in text
     assert "AP is that of the masks, given the true boxes" in text
 
