@@ -60,7 +60,7 @@ def render_report(
         groups: name of each -> its category ids.
         produced: how.
         galleries: of each kind.
-        not_shown: images that could not be read.
+        not_shown: what was chosen for them and cannot be shown.
         note: why there are no pictures, if so.
     """
     style = BASE_STYLE + _file("report.css")

@@ -236,13 +236,14 @@ def test_text_of_users_stays_text():
     assert ("li", f"image {NASTY} (1): {NASTY}") in page.texts
 
 
-def test_images_that_could_not_be_read_are_named():
-    page = render(
-        mixed(), not_shown=[NotShown(7, 2, "b.jpg: no such file"), NotShown(8, 1, "?")]
-    )
-    assert ("h3", "Not shown: 3 chosen, of 2 images that could not be read") in (
-        page.texts
-    )
+def test_what_cannot_be_shown_is_named_with_its_image_and_why():
+    lost = [
+        NotShown(7, 2, "b.jpg: no such file"),
+        NotShown(8, 1, "?"),
+        NotShown(8, 3, "!"),
+    ]
+    page = render(mixed(), not_shown=lost)
+    assert ("h3", "Not shown: 6 that were chosen, of 2 images") in page.texts
     assert ("li", "image 7 (2): b.jpg: no such file") in page.texts
 
 
