@@ -1,28 +1,68 @@
 """What the figures of an evaluation mean, in a few words each."""
 
+import math
+from collections.abc import Mapping, Sequence
+
 from deepmac.evaluation.report import GIVEN_AP
 from deepmac.evaluation.summary import GIVEN_IOU
 
+AreaRanges = Mapping[str, Sequence[float | None]]
+"""Label -> lowest and highest number of pixels, both included; None for no end."""
+
 _MEANINGS = {
-    "AP": "precision, mean over IoU thresholds",
-    "AP50": "precision at IoU 0.50",
-    "AP75": "precision at IoU 0.75",
-    "APs": "precision, small objects",
-    "APm": "precision, medium objects",
-    "APl": "precision, large objects",
-    "ARs": "recall, small objects",
-    "ARm": "recall, medium objects",
-    "ARl": "recall, large objects",
+    "AP": "average precision, over recall, IoU thresholds and categories",
+    "AP50": "average precision at IoU 0.50",
+    "AP75": "average precision at IoU 0.75",
     GIVEN_IOU: "mask IoU, given the true boxes",
-    GIVEN_AP: "precision of the masks for the true boxes",
+    GIVEN_AP: "AP of the masks for the true boxes",
 }
+_SIZES = {"s": "small", "m": "medium", "l": "large"}
+_KINDS = {"AP": "average precision", "AR": "average recall"}
+_NO_END = 1e10  # pixels: what COCO says for none
 
 
-def meaning_of(figure: str) -> str:
-    """A figure of `summary.coco_stats`, or one of those beside them, in words."""
+def meaning_of(figure: str, area_ranges: AreaRanges) -> str:
+    """A figure in words.
+
+    Args:
+        figure: of `summary.coco_stats`, or one of those beside them; `mean_iou_at_gt_boxes_LABEL`
+            is that of an area range.
+        area_ranges: of the evaluation.
+    """
     if figure in _MEANINGS:
         return _MEANINGS[figure]
-    kind, rest = ("precision" if figure[1] == "P" else "recall"), figure[2:]
-    if rest.startswith("_"):
-        return f"{kind}, objects of range '{rest[1:]}'"
-    return f"{kind}, at most {rest.removeprefix('@')} detections"
+    if figure.startswith(f"{GIVEN_IOU}_"):
+        label = figure.removeprefix(f"{GIVEN_IOU}_")
+        return f"the same, {_objects(label, area_ranges)}"
+    kind, rest = _KINDS[figure[:2]], figure[2:]
+    if rest in _SIZES or rest.startswith("_"):
+        label = _SIZES.get(rest) or rest[1:]
+        return f"{kind}, {_objects(label, area_ranges)}"
+    number = rest.removeprefix("@")
+    detections = "detection" if number == "1" else "detections"
+    return f"{kind}, at most {number} {detections} an image and category"
+
+
+def _objects(label: str, area_ranges: AreaRanges) -> str:
+    if label in _SIZES.values():
+        what = f"{label} objects"
+    else:
+        what = f"objects of range '{label}'"
+    if label not in area_ranges:
+        return what
+    return f"{what} ({_extent(*area_ranges[label])})"
+
+
+def _extent(low: float | None, high: float | None) -> str:
+    """A range of areas in words."""
+    if high is None or high >= _NO_END:
+        return f"{_area(low)} pixels and more" if low else "of any size"
+    if not low:
+        return f"up to {_area(high)} pixels"
+    return f"{_area(low)} to {_area(high)} pixels"
+
+
+def _area(pixels: float) -> str:
+    """A number of pixels, as a square where it is one."""
+    side = math.sqrt(pixels) if pixels > 0 else 0.5
+    return f"{side:,.0f} x {side:,.0f}" if side == int(side) else f"{pixels:,.15g}"

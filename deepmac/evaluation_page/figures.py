@@ -13,7 +13,16 @@ from deepmac.evaluation.distributions import PrecisionCurves, precision_curves
 from deepmac.evaluation.meanings import meaning_of
 from deepmac.evaluation.summary import GIVEN_IOU
 from deepmac.evaluation_page.tables import columns_of, interval_of, is_there, name_of
-from deepmac.evaluation_page.view import TENTHS, View, colour, cut, figure, square
+from deepmac.evaluation_page.view import (
+    OTHERS,
+    TENTHS,
+    View,
+    charts_html,
+    colour,
+    cut,
+    figure,
+    square,
+)
 
 _ROW = 26  # pixels, of a bar
 _NOTHING = 255  # in the packed curves: no objects
@@ -30,7 +39,7 @@ def bars(view: View) -> str:
         for key in keys
         if any(is_there(c.get(key)) for c in columns.values())
     ]
-    return f"<div class=charts>{''.join(drawn)}</div>"
+    return charts_html(drawn)
 
 
 def _bars_of(view: View, key: str, columns: Mapping[str, Mapping[str, Any]]) -> str:
@@ -62,7 +71,7 @@ def _bars_of(view: View, key: str, columns: Mapping[str, Mapping[str, Any]]) -> 
     for number, (name, value, interval) in enumerate(rows):
         middle = axes.top + (number + 0.5) * _ROW
         end = axes.across(value)
-        own = view.series.index(name) if name in view.series else 0
+        own = colour(view.series.index(name)) if name in view.series else OTHERS
         parts += [
             charts.text(axes.left - 8, middle + 4, cut(name, 12), "end"),
             charts.box(
@@ -70,17 +79,19 @@ def _bars_of(view: View, key: str, columns: Mapping[str, Mapping[str, Any]]) -> 
                 middle - 8,
                 end,
                 middle + 8,
-                colour(own),
+                own,
                 f"{name}: {value:.4f}",
             ),
             charts.text(axes.end + 8, middle + 4, f"{value:.3f}"),
         ]
         if interval:
-            low, high = (axes.across(min(max(v, 0), top)) for v in interval)
+            low, high = map(axes.across, interval)
             parts += charts.whisker(low, high, middle, "#000")
     label = f"{name_of(key)}: " + ", ".join(f"{n} {v:.3f}" for n, v, _ in rows)
     svg = charts.embedded(parts, axes.width, axes.height, label)
-    return figure(f"<b>{name_of(key)}</b> {meaning_of(key)}", svg)
+    return figure(
+        f"<b>{name_of(key)}</b> {html.escape(meaning_of(key, view.area_ranges))}", svg
+    )
 
 
 def precision(view: View) -> str:

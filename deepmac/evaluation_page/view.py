@@ -8,6 +8,7 @@ from typing import Any
 
 from deepmac import charts
 from deepmac.evaluation.distributions import Hits, hits_of
+from deepmac.evaluation.meanings import AreaRanges
 from deepmac.evaluation.summary import Evaluation
 
 _MOST_SERIES = 8  # more could not be told apart
@@ -24,11 +25,13 @@ class View:
         evaluation: of it.
         figures: of it, from the document that becomes metrics.json.
         all_groups: name of each group -> its category ids.
+        area_ranges: of the document.
     """
 
     evaluation: Evaluation
     figures: Mapping[str, Any]
     all_groups: Mapping[str, Sequence[Any]]
+    area_ranges: AreaRanges
 
     @property
     def groups(self) -> dict[str, Sequence[Any]]:
@@ -61,7 +64,9 @@ class View:
         )
         left = len(self.all_groups) - len(self.groups)
         more = (
-            f"<span>and {left} more groups, in the tables alone</span>" if left else ""
+            f"<span>and {left} more groups, in the tables and as bars</span>"
+            if left
+            else ""
         )
         return f"<p class=legend>{inner}{more}</p>"
 
@@ -85,9 +90,20 @@ def square(
     )
 
 
+def charts_html(figures: Sequence[str]) -> str:
+    """Charts beside each other, of which none stands alone in a row where there are four."""
+    there = [figure for figure in figures if figure]
+    kind = "'charts by-two'" if len(there) == 4 else "charts"
+    return f"<div class={kind}>{''.join(there)}</div>"
+
+
 def figure(caption: str, svg: str) -> str:
     """A chart below its caption, both HTML."""
     return f"<figure class=plot><figcaption>{caption}</figcaption>{svg}</figure>"
+
+
+OTHERS = "var(--others)"
+"""The colour of groups that have none of their own."""
 
 
 def colour(number: int) -> str:

@@ -17,7 +17,9 @@ from deepmac.evaluation_page.page import Produced, render_report
 from deepmac.match_picture import draw_match
 
 NASTY = "</script><script>alert(1)</script>\"'&{}"
-PRODUCED = Produced("deepmac evaluate", [("deepmac", "1")], [("seen", "cat")])
+PRODUCED = Produced(
+    "gt.json", "b/dt.json", "deepmac evaluate", [("deepmac", "1")], [("seen", "cat")]
+)
 
 
 def mask_of(rows, cols, size=60) -> np.ndarray:
@@ -146,7 +148,7 @@ def test_more_groups_than_colours_are_all_in_the_tables_and_the_bars():
     one = ids(evaluations)[:1]
     page = render(evaluations, {f"group {i}": one for i in range(20)})
     assert ("th", "group 19") in page.texts
-    assert ("span", "and 13 more groups, in the tables alone") in page.texts
+    assert ("span", "and 13 more groups, in the tables and as bars") in page.texts
     assert "var(--c7)" in page.html
     assert "var(--c8)" not in page.html
 
