@@ -88,6 +88,9 @@ def document_of(compared: Compared) -> dict[str, Any]:
 
 def conclusions(compared: Compared) -> list[str]:
     """A sentence for each group and headline figure: which is better, and by how much."""
+    if not compared.headlines:
+        name = main_figure(compared.parameters)
+        return [f"no conclusion: there is no object that {name} could be of"]
     return [
         _conclusion(differences[name], group, label(name))
         for name in compared.headlines

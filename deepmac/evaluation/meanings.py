@@ -32,25 +32,21 @@ def meaning_of(figure: str, area_ranges: AreaRanges) -> str:
     if figure in _MEANINGS:
         return _MEANINGS[figure]
     if figure.startswith(f"{GIVEN_IOU}_"):
-        label = figure.removeprefix(f"{GIVEN_IOU}_")
-        return f"the same, {_objects(label, area_ranges)}"
+        return _objects(figure.removeprefix(f"{GIVEN_IOU}_"), area_ranges)
     kind, rest = _KINDS[figure[:2]], figure[2:]
     if rest in _SIZES or rest.startswith("_"):
-        label = _SIZES.get(rest) or rest[1:]
-        return f"{kind}, {_objects(label, area_ranges)}"
+        return _objects(_SIZES.get(rest) or rest[1:], area_ranges)
     number = rest.removeprefix("@")
     detections = "detection" if number == "1" else "detections"
     return f"{kind}, at most {number} {detections} an image and category"
 
 
 def _objects(label: str, area_ranges: AreaRanges) -> str:
-    if label in _SIZES.values():
-        what = f"{label} objects"
-    else:
-        what = f"objects of range '{label}'"
+    is_coco = label in _SIZES.values()
+    what = f"{label} objects" if is_coco else f"objects in '{label}'"
     if label not in area_ranges:
         return what
-    return f"{what} ({_extent(*area_ranges[label])})"
+    return f"{what}, {_extent(*area_ranges[label])}"
 
 
 def _extent(low: float | None, high: float | None) -> str:
@@ -65,4 +61,4 @@ def _extent(low: float | None, high: float | None) -> str:
 def _area(pixels: float) -> str:
     """A number of pixels, as a square where it is one."""
     side = math.sqrt(pixels) if pixels > 0 else 0.5
-    return f"{side:,.0f} x {side:,.0f}" if side == int(side) else f"{pixels:,.15g}"
+    return f"{side:,.0f}²" if side == int(side) else f"{pixels:,.15g}"

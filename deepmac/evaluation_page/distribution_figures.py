@@ -88,7 +88,7 @@ def _histogram(
         return figure(f"<b>{title}</b> {meaning}: none", "")
     num_bins = max(round((1 - low) / 0.05), 1)
     shares = []
-    for name in view.series:
+    for name in view.outlined:
         own = iou
         if name in view.places:
             own = iou[np.isin(category, view.places[name])]
@@ -123,7 +123,7 @@ def _histogram(
     mean = math.fsum(iou) / len(iou)
     label = f"{title}: histogram of {len(iou):,}, mean {mean:.3f}"
     svg = charts.embedded(parts, axes.width, axes.height, label)
-    return figure(f"<b>{title}</b> {meaning}; mean {mean:.3f}", svg)
+    return figure(f"<b>{title}</b> {meaning}; mean {mean:.3f}.{view.left_out()}", svg)
 
 
 def _sizes(
@@ -172,7 +172,8 @@ def calibration(view: View) -> str:
     """How often detections of a score are right, and how many there are of it."""
     found = {"all": reliability(view.evaluation)}
     found |= {
-        name: reliability(view.evaluation, ids) for name, ids in view.groups.items()
+        name: reliability(view.evaluation, view.groups[name])
+        for name in view.outlined[1:]
     }
     everything = found["all"]
     if not everything.number.sum():
@@ -190,7 +191,9 @@ def calibration(view: View) -> str:
     for number, (name, some) in enumerate(found.items()):
         filled = np.flatnonzero(some.number >= _FEWEST)
         if is_probability and some.error is not None:
-            told.append(f"{name} {some.error:.3f}")
+            told.append(f"{name}: {some.error:.3f}")
+        if not len(filled):
+            continue
         points = some.score[filled], some.share[filled]
         parts.append(charts.curve(axes, *points, colour(number)))
         parts += [
@@ -198,6 +201,7 @@ def calibration(view: View) -> str:
         ]
     label = f"share of the detections {what} against their score"
     error = f" Mean distance to the dashed line: {', '.join(told)}." if told else ""
+    error += view.left_out()
     if any(((s.number > 0) & (s.number < _FEWEST)).any() for s in found.values()):
         error += f" Bins of fewer than {_FEWEST} detections have no point."
     drawn = [

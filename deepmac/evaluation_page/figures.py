@@ -3,7 +3,7 @@
 import base64
 import html
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -25,6 +25,7 @@ from deepmac.evaluation_page.view import (
 )
 
 _ROW = 26  # pixels, of a bar
+_NAME = 20  # characters, of a bar's name
 _NOTHING = 255  # in the packed curves: no objects
 
 
@@ -55,7 +56,7 @@ def _bars_of(view: View, key: str, columns: Mapping[str, Mapping[str, Any]]) -> 
         y=(0, 1),
         width=360,
         height=_ROW * len(rows) + 34,
-        left=86,
+        left=_name_width(columns),
         right=52,
         top=6,
         bottom=28,
@@ -73,7 +74,7 @@ def _bars_of(view: View, key: str, columns: Mapping[str, Mapping[str, Any]]) -> 
         end = axes.across(value)
         own = colour(view.series.index(name)) if name in view.series else OTHERS
         parts += [
-            charts.text(axes.left - 8, middle + 4, cut(name, 12), "end"),
+            charts.text(axes.left - 8, middle + 4, cut(name, _NAME), "end"),
             charts.box(
                 axes.left,
                 middle - 8,
@@ -92,6 +93,12 @@ def _bars_of(view: View, key: str, columns: Mapping[str, Mapping[str, Any]]) -> 
     return figure(
         f"<b>{name_of(key)}</b> {html.escape(meaning_of(key, view.area_ranges))}", svg
     )
+
+
+def _name_width(names: Iterable[str]) -> int:
+    """Pixels to the left of bars, for their names."""
+    longest = max(len(cut(name, _NAME)) for name in names)
+    return max(86, 14 + 7 * longest)
 
 
 def precision(view: View) -> str:

@@ -12,6 +12,7 @@ from deepmac.evaluation.meanings import AreaRanges
 from deepmac.evaluation.summary import Evaluation
 
 _MOST_SERIES = 8  # more could not be told apart
+_MOST_OUTLINES = 5  # of lines that cross each other everywhere
 
 TENTHS = charts.even_ticks(0, 1, 0.2, ".1f")
 """Ticks from 0 to 1."""
@@ -42,6 +43,17 @@ class View:
     def series(self) -> list[str]:
         """Names of what is drawn, in the order of the colours."""
         return ["all", *self.groups]
+
+    @property
+    def outlined(self) -> list[str]:
+        """Those of the series that are drawn where lines cross each other everywhere."""
+        return self.series[:_MOST_OUTLINES]
+
+    def left_out(self) -> str:
+        """A sentence on the series that are not among `outlined`; nothing if all are."""
+        if len(self.outlined) == 1 + len(self.all_groups):
+            return ""
+        return f" Lines: the first {len(self.outlined) - 1} groups."
 
     @functools.cached_property
     def places(self) -> dict[str, list[int]]:

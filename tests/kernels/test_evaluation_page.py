@@ -11,6 +11,7 @@ import pytest
 from coco_reference import run_ours
 from html_outline import Outline
 
+from deepmac.evaluation.distributions import reliability
 from deepmac.evaluation.report import metrics
 from deepmac.evaluation_page.cards import Card, DrawnGallery, NotShown
 from deepmac.evaluation_page.page import Produced, render_report
@@ -104,18 +105,62 @@ def test_intervals_stand_beside_their_figures_and_as_whiskers():
     assert "95% intervals" in page.html
 
 
+def test_intervals_are_shown_cut_at_0_and_1():
+    def change(document):
+        document["bootstrap"] = {"draws": 1000, "seed": 7, "interval": 0.95}
+        document["segm"]["intervals"] = {"AP": [-0.125, 1.25]}
+
+    page = render(mixed(), change=change)
+    assert ("small", "[0.000, 1.000]") in page.texts
+    assert "cut at 0 and 1" in page.html
+    ends = re.findall(
+        '<line class="axis" x1="([^"]*)" y1="[^"]*" x2="([^"]*)"', page.html
+    )
+    # From the first tick of the axis to its last.
+    assert ends[0] == ("86.0", "308.0")
+
+
+def test_the_page_says_what_it_is_of():
+    page = render(mixed())
+    assert ("title", "b/dt.json on gt.json: evaluation") in page.texts
+    assert "<b>b/dt.json</b> against <b>gt.json</b>" in page.html
+
+
+def test_bins_of_few_detections_have_no_point():
+    scene = coco_cases.Scene()
+    for number in range(9):
+        box = (30 * (number % 3), 30 * (number // 3), 20, 20)
+        scene.object(box).found(box, 0.9 if number < 5 else 0.1)
+    evaluations = {"segm": run_ours(scene.case())}
+    assert reliability(evaluations["segm"]).number[[1, 9]].tolist() == [4, 5]
+    page = render(evaluations)
+    assert page.html.count("<circle") == 1
+    assert "Bins of fewer than 5 detections have no point." in page.html
+
+
+def test_four_charts_stand_by_two():
+    page = render(mixed(for_given_boxes=True))
+    assert page.html.count("<div class='charts by-two'>") == 2  # bars, IoU
+    assert "by-two'>" not in render(mixed()).html
+
+
 def test_figures_at_given_boxes_by_size_have_a_chart_and_columns():
     def change(document):
         sizes = {"small": 0.25, "medium": 0.5, "large": None}
         document["segm"]["mean_iou_at_gt_boxes_by_size"] = sizes
+        document["segm"]["intervals"] = {"mean_iou_at_gt_boxes_small": [0.125, 0.375]}
         document["segm"]["ap_at_gt_boxes"] = 0.625
         for row in document["segm"]["per_category"]:
             row["mean_iou_at_gt_boxes_by_size"] = sizes
 
     page = render(mixed(for_given_boxes=True), change=change)
     assert "all, small: 0.250; all, medium: 0.500" in page.html
+    assert ("text", "none") in page.texts  # of the large ones
+    assert ("th", "IoU, medium") in page.texts
+    assert ("td", "medium objects, 32² to 96² pixels") in page.texts
     assert ("button", "IoU large") in page.texts
     assert ("td", "0.625") in page.texts
+    assert ("small", "[0.125, 0.375]") in page.texts
 
 
 def test_nothing_is_fetched_and_only_what_is_there_runs():
@@ -151,6 +196,15 @@ def test_more_groups_than_colours_are_all_in_the_tables_and_the_bars():
     assert ("span", "and 13 more groups, in the tables and as bars") in page.texts
     assert "var(--c7)" in page.html
     assert "var(--c8)" not in page.html
+    figures = sum(
+        f"<b>{key}</b> average" in page.html for key in ("AP", "AP50", "AP75")
+    )
+    assert page.html.count('fill="var(--others)"') == 13 * figures > 0
+    # As many rows as groups, not as many columns.
+    table = page.html.partition("<table class='headline groups'>")[2]
+    table = table.partition("</table>")[0]
+    assert table.count("<tr>") == 1 + 1 + 20
+    assert "Lines: the first 4 groups." in page.html
 
 
 def test_an_evaluation_without_categories_has_no_table_of_them():
