@@ -353,3 +353,30 @@ def test_odd_shapes_have_pictures(predicted, truth):
     assert min(picture.width, picture.height) >= 1
     if predicted is None:
         assert picture.predicted == picture.both == picture.extra == ""
+
+
+def test_the_page_of_5000_images_is_below_15_mb():
+    """80 categories in 12 groups, and five galleries of noise, which no JPEG makes small."""
+    categories = range(1, 81)
+    scene = coco_cases.Scene(images=range(1, 5001), categories=categories, size=32)
+    for image in scene.truth["images"]:
+        category = image["id"] % 80 + 1
+        box = (0, 0, 20, 8 + image["id"] % 12)
+        scene.object(box, image["id"], category)
+        found = (0, 0, 20, 12)
+        scene.found(found, image["id"] % 97 / 97, image["id"], category)
+    rng = np.random.default_rng(0)
+    pixels = rng.integers(0, 256, (240, 240, 3), dtype=np.uint8)
+    masks = [np.kron(rng.random((15, 15)) < 0.5, np.ones((16, 16), bool)) for _ in "ab"]
+    cards = [card(picture=draw_match(pixels, *masks), file_name="x" * 200)] * 12
+    names = ("worst", "best", "random", "false", "missed")
+    page = render(
+        {"segm": run_ours(scene.case())},
+        {f"group {g}": [c for c in categories if c % 12 == g] for g in range(12)},
+        galleries={"segm": [DrawnGallery(name, 99_999, cards) for name in names]},
+        not_shown=[NotShown(i, 1, "y" * 200) for i in range(60)],
+    )
+    assert page.html.count("<image ") == 60
+    assert 3e6 < len(page.html.encode()) < 15e6
+    without = re.sub("(?s)<figure class=match>.*?</figure>", "", page.html)
+    assert len(without) < 5e5  # nothing else grows with the images
