@@ -42,20 +42,15 @@ def meaning_of(figure: str, area_ranges: AreaRanges) -> str:
 
 
 def _objects(label: str, area_ranges: AreaRanges) -> str:
-    is_coco = label in _SIZES.values()
-    what = f"{label} objects" if is_coco else f"objects in '{label}'"
+    """The objects of a range in words; by its name where there is no such range."""
     if label not in area_ranges:
-        return what
-    return f"{what}, {_extent(*area_ranges[label])}"
-
-
-def _extent(low: float | None, high: float | None) -> str:
-    """A range of areas in words."""
+        return f"{label} objects"
+    low, high = area_ranges[label]
     if high is None or high >= _NO_END:
-        return f"{_area(low)} pixels and more" if low else "of any size"
+        return f"objects of {_area(low)} pixels and more" if low else "all objects"
     if not low:
-        return f"up to {_area(high)} pixels"
-    return f"{_area(low)} to {_area(high)} pixels"
+        return f"objects of up to {_area(high)} pixels"
+    return f"objects of {_area(low)} to {_area(high)} pixels"
 
 
 def _area(pixels: float) -> str:

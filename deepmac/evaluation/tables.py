@@ -169,7 +169,7 @@ def with_interval(
 ) -> str:
     """`0.352 ± 0.012`; `0.352` where there is no interval, `-` where there is nothing.
 
-    `0.052 [0.000, 0.131]` where the interval reaches beyond what the figure can be, and is cut.
+    `0.052 [0, 0.131]` where the interval reaches beyond what the figure can be, and is cut.
 
     Args:
         value, interval: of it.
@@ -182,8 +182,9 @@ def with_interval(
         return text
     low, high = interval
     if not sign and (low < 0 or high > 1):
-        low, high = cut_interval(interval)
-        return f"{text} [{low:.3f}, {high:.3f}]"
+        first = "0" if low < 0 else f"{low:.3f}"
+        last = "1" if high > 1 else f"{high:.3f}"
+        return f"{text} [{first}, {last}]"
     return f"{text} ± {(high - low) / 2:.3f}"
 
 

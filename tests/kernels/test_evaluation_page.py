@@ -157,7 +157,7 @@ def test_figures_at_given_boxes_by_size_have_a_chart_and_columns():
     assert "all, small: 0.250; all, medium: 0.500" in page.html
     assert ("text", "none") in page.texts  # of the large ones
     assert ("th", "IoU, medium") in page.texts
-    assert ("td", "medium objects, 32² to 96² pixels") in page.texts
+    assert ("td", "objects of 32² to 96² pixels") in page.texts
     assert ("button", "IoU large") in page.texts
     assert ("td", "0.625") in page.texts
     assert ("small", "[0.125, 0.375]") in page.texts
