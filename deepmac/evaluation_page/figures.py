@@ -11,7 +11,7 @@ import numpy as np
 from deepmac import charts
 from deepmac.evaluation.distributions import PrecisionCurves, precision_curves
 from deepmac.evaluation.meanings import meaning_of
-from deepmac.evaluation.summary import GIVEN_IOU
+from deepmac.evaluation.summary import GIVEN_IOU, main_figure
 from deepmac.evaluation_page.tables import columns_of, interval_of, is_there, name_of
 from deepmac.evaluation_page.view import (
     OTHERS,
@@ -32,9 +32,7 @@ _NOTHING = 255  # in the packed curves: no objects
 def bars(view: View) -> str:
     """The main figures of all categories and each group, with intervals."""
     columns = columns_of(view.figures)
-    stats = view.figures["stats"]
-    at_limit = [key for key in stats if key.startswith("AP@")]
-    keys = [GIVEN_IOU, "AP", *at_limit, "AP50", "AP75"]
+    keys = [GIVEN_IOU, main_figure(view.evaluation.parameters), "AP50", "AP75"]
     drawn = [
         _bars_of(view, key, columns)
         for key in keys

@@ -10,7 +10,7 @@ from deepmac.evaluation.summary import GIVEN_IOU
 from deepmac.evaluation.tables import beside_each_other, cut_interval
 
 _NAMES = {GIVEN_IOU: "IoU at boxes", GIVEN_AP: "AP at boxes"}
-_PER_CATEGORY = ("AP", "AP50", "AP75", "APs", "APm", "APl", GIVEN_IOU)
+_PRECISIONS = ("AP", "AP50", "AP75", "APs", "APm", "APl")
 
 Column = Mapping[str, Any]
 """Figures by name, with `intervals`."""
@@ -59,8 +59,7 @@ def headline(figures: Mapping[str, Any], area_ranges: AreaRanges) -> str:
 
 
 def _groups_as_rows(columns: Mapping[str, Column]) -> str:
-    own = [key for key in columns["all"] if key.startswith("AP_")]
-    keys = [*_PER_CATEGORY[:-1], *own, GIVEN_IOU, *_by_size(columns["all"])]
+    keys = [*_keys(columns["all"]), *_by_size(columns["all"])]
     keys = [k for k in keys if any(is_there(c.get(k)) for c in columns.values())]
     heads = "".join(
         f'<th scope="col" class=number>{html.escape(name_of(key))}</th>' for key in keys
@@ -87,7 +86,7 @@ def categories(rows: Sequence[Mapping[str, Any]], name: str) -> str:
         rows: `per_category` of one kind.
         name: what the table is called.
     """
-    keys = [k for k in _PER_CATEGORY if any(is_there(r.get(k)) for r in rows)]
+    keys = [k for k in _keys(rows[0]) if any(is_there(r.get(k)) for r in rows)]
     sizes = list(
         next((r[GIVEN_IOU_BY_SIZE] for r in rows if r.get(GIVEN_IOU_BY_SIZE)), {})
     )
@@ -114,6 +113,12 @@ def categories(rows: Sequence[Mapping[str, Any]], name: str) -> str:
         f'<div class="scroll long" tabindex=0><table class=sortable aria-label="{html.escape(name)}">'
         f"<thead><tr>{cells}</tr></thead><tbody>{''.join(body)}</tbody></table></div>"
     )
+
+
+def _keys(figures: Mapping[str, Any]) -> list[str]:
+    """Those of a row: COCO's, of own area ranges, and IoU at boxes."""
+    own = [key for key in figures if key.startswith("AP_")]
+    return [*_PRECISIONS, *own, GIVEN_IOU]
 
 
 def pairs(rows: Sequence[tuple[str, str]]) -> str:

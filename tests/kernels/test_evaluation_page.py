@@ -12,6 +12,7 @@ from coco_reference import run_ours
 from html_outline import Outline
 
 from deepmac.evaluation.distributions import reliability
+from deepmac.evaluation.parameters import AreaRange, Parameters
 from deepmac.evaluation.report import metrics
 from deepmac.evaluation_page.cards import Card, DrawnGallery, NotShown
 from deepmac.evaluation_page.page import Produced, render_report
@@ -380,3 +381,11 @@ def test_the_page_of_5000_images_is_below_15_mb():
     assert 3e6 < len(page.html.encode()) < 15e6
     without = re.sub("(?s)<figure class=match>.*?</figure>", "", page.html)
     assert len(without) < 5e5  # nothing else grows with the images
+
+
+def test_without_a_range_of_all_sizes_the_first_one_is_shown():
+    parameters = Parameters(area_ranges=(AreaRange("mine", 0, 900),))
+    scene = coco_cases.Scene().object((0, 0, 20, 20)).found((0, 0, 20, 20), 0.9)
+    page = render({"segm": run_ours(scene.case(parameters=parameters))})
+    assert page.html.count("<b>AP_mine</b> objects of up to 30² pixels") == 1
+    assert ("button", "AP_mine") in page.texts
