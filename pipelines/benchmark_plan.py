@@ -95,6 +95,10 @@ def plan(options: "Options") -> tuple[list[Row], Data | None]:
         value = getattr(options, name)
         if value is not None and value < 1:
             problems.add(f"--{name} must be positive, got {value}")
+    if options.limit is not None and _is_generated(options):
+        problems.add(
+            "--limit is for --annotations; --num_images says how many pictures to generate"
+        )
     with problems.noting():
         rows = _coco_rows(options) if options.set == "coco" else _shapes_rows(options)
     for row in rows:
@@ -104,6 +108,11 @@ def plan(options: "Options") -> tuple[list[Row], Data | None]:
         data = _data(options, rows)
     problems.raise_any()
     return rows, data
+
+
+def _is_generated(options: "Options") -> bool:
+    given = (options.annotations, options.records)
+    return options.set == "shapes" and given == (None, None)
 
 
 # Rows.

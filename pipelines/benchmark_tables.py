@@ -94,7 +94,7 @@ def _ours(row: Mapping[str, Any]) -> str:
     flags = [row["data"]] if row["published_on"] not in row["data"] else []
     flags += [f"first {row['limit']} images"] if row["limit"] else []
     flags = f" ({', '.join(flags)})" if flags else ""
-    return _with_interval(row["ours"], row["interval"], 1) + flags
+    return _with_interval(row["ours"], row["interval"], 1, most=100) + flags
 
 
 _SHAPES_COLUMNS = (
@@ -103,6 +103,8 @@ _SHAPES_COLUMNS = (
 
 
 def _shapes_table(rows: Sequence[Mapping[str, Any]]) -> list[str]:
+    names = [_data_of(row) for row in rows]
+    are_of_one = len({name for name in names if name}) <= 1
     head = (
         "Predictor", "IoU at boxes, seen", "IoU at boxes, unseen", "Mask AP, seen",
         "Mask AP, unseen",
@@ -111,7 +113,7 @@ def _shapes_table(rows: Sequence[Mapping[str, Any]]) -> list[str]:
         head,
         [
             (
-                row["row"],
+                row["row"] + (f" ({name})" if name and not are_of_one else ""),
                 *(
                     _with_interval(row[key][group], row["intervals"][key][group], 3)
                     if row["status"] == "evaluated"
@@ -119,20 +121,30 @@ def _shapes_table(rows: Sequence[Mapping[str, Any]]) -> list[str]:
                     for key, group in _SHAPES_COLUMNS
                 ),
             )
-            for row in rows
+            for row, name in zip(rows, names, strict=True)
         ],
     )
 
 
+def _data_of(row: Mapping[str, Any]) -> str:
+    """Which pictures a row is of; empty for one that was not run."""
+    first = f", first {row['limit']} images" if row.get("limit") else ""
+    return f"{row.get('data', '')}{first}"
+
+
 def _with_interval(
-    value: float | None, interval: Sequence[float] | None, digits: int
+    value: float | None,
+    interval: Sequence[float] | None,
+    digits: int,
+    most: float = 1,
 ) -> str:
+    """A figure between 0 and `most`; its interval is cut there."""
     if value is None:
         return "-"
     shown = f"{value:.{digits}f}"
     if interval is None:
         return shown
-    low, high = interval
+    low, high = max(interval[0], 0), min(interval[1], most)
     return f"{shown} [{low:.{digits}f}, {high:.{digits}f}]"
 
 

@@ -42,7 +42,7 @@ class Pictures:
 
     Attributes:
         galleries: of each kind of evaluation.
-        not_shown: images that could not be read.
+        not_shown: what was chosen and could not be drawn.
     """
 
     galleries: Mapping[str, Sequence[DrawnGallery]]
@@ -69,21 +69,29 @@ def draw_pictures(
         drawings.append(_Drawing(task, choose_galleries(evaluations[kind], number)))
     scope = tasks[0].ground_truth.scope
     positions = {image for d in drawings for image in d.images}
-    wanted = {scope.image_ids[image] for image in positions}
-    reasons: dict[Any, str] = dict.fromkeys(wanted, "it is not in the input any more")
-    for image_id, file_name, encoded in images.read(wanted) if wanted else ():
+    unread = {scope.image_ids[image] for image in positions}
+    for image_id, file_name, encoded in images.read(unread) if unread else ():
+        image = scope.image_index[image_id]
+        unread.remove(image_id)
         try:
             if isinstance(encoded, Unusable):
                 raise encoded
             pixels = decode_rgb(encoded)
-            for drawing in drawings:
-                drawing.draw(scope.image_index[image_id], file_name, pixels)
-            del reasons[image_id]
         except DataError as e:
-            reasons[image_id] = str(e)
+            for drawing in drawings:
+                drawing.leave_out(image, str(e))
+            continue
+        for drawing in drawings:
+            drawing.draw(image, file_name, pixels)
+    for image_id in unread:
+        for drawing in drawings:
+            drawing.leave_out(
+                scope.image_index[image_id], "it is not in the input any more"
+            )
+    reasons = sum((d.left_out() for d in drawings), collections.Counter())
     not_shown = [
-        NotShown(i, sum(d.lost(scope.image_index[i]) for d in drawings), reasons[i])
-        for i in sorted(reasons)
+        NotShown(scope.image_ids[image], number, reason)
+        for (image, reason), number in sorted(reasons.items())
     ]
     kinds = [task.parameters.iou_type for task in tasks]
     galleries = {k: d.galleries() for k, d in zip(kinds, drawings, strict=True)}
@@ -95,13 +103,14 @@ class _Drawing:
 
     def __init__(self, task: "Task", galleries: Sequence[Gallery]):
         self._truth, self._galleries = task.ground_truth, galleries
-        self._by_image: dict[int, set[Choice]] = collections.defaultdict(set)
-        for gallery in galleries:
-            for choice in gallery.choices:
-                self._by_image[choice.image].add(choice)
+        self._by_image: dict[int, list[Choice]] = collections.defaultdict(list)
+        # One may be in several galleries. Not a set: its order differs from run to run.
+        for choice in dict.fromkeys(c for g in galleries for c in g.choices):
+            self._by_image[choice.image].append(choice)
         self._found = _Found(task, self._by_image)
         self._right_at = right_at(task.parameters)
         self._cards: dict[Choice, Card] = {}
+        self._reasons: dict[Choice, str] = {}
 
     @property
     def images(self) -> Collection[int]:
@@ -109,17 +118,21 @@ class _Drawing:
         return self._by_image.keys()
 
     def draw(self, image: int, file_name: str, pixels: np.ndarray) -> None:
-        """Makes the cards of an image.
-
-        Raises:
-            DataError: the picture is of another size than the ground truth says, or a mask is.
-        """
+        """Makes the cards of an image, as far as they can be drawn."""
         for choice in self._by_image.get(image, ()):
-            self._cards[choice] = self._card(choice, file_name, pixels)
+            try:
+                self._cards[choice] = self._card(choice, file_name, pixels)
+            except DataError as e:
+                self._reasons[choice] = str(e)
 
-    def lost(self, image: int) -> int:
-        """How many that were chosen of an image have no card."""
-        return len(self._by_image.get(image, set()) - self._cards.keys())
+    def leave_out(self, image: int, reason: str) -> None:
+        """Notes why an image cannot be shown."""
+        for choice in self._by_image.get(image, ()):
+            self._reasons[choice] = reason
+
+    def left_out(self) -> collections.Counter[tuple[int, str]]:
+        """How many that were chosen have no card, by image and reason."""
+        return collections.Counter((c.image, r) for c, r in self._reasons.items())
 
     def galleries(self) -> list[DrawnGallery]:
         """What could be drawn."""
@@ -145,8 +158,11 @@ class _Drawing:
         elif truth is None:
             truth, iou = _nearest(truths, choice.image, detections, row)
             remark = _mistake(truths, truth, iou, detections, row, self._right_at)
-        is_there = None if truth is None else _shape(truths, truth, pixels.shape)
-        predicted = None if row is None else _shape(detections, row, pixels.shape)
+        is_there, predicted = None, None
+        if truth is not None:
+            is_there = _shape(truths, truth, pixels.shape, "true")
+        if row is not None:
+            predicted = _shape(detections, row, pixels.shape, "predicted")
         return Card(
             picture=draw_match(pixels, predicted, is_there),
             image_id=scope.image_ids[choice.image],
@@ -209,16 +225,20 @@ def _results(task: "Task") -> Iterator[Any]:
 
 
 def _shape(
-    columns: GroundTruth | Detections, row: int, size: Sequence[int]
+    columns: GroundTruth | Detections, row: int, size: Sequence[int], which: str
 ) -> np.ndarray:
-    """A mask, bool [H, W], or a box, float [4], (ymin, xmin, ymax, xmax)."""
+    """A mask, bool [H, W], or a box, float [4], (ymin, xmin, ymax, xmax).
+
+    Raises:
+        DataError: the mask is of another size than the picture.
+    """
     if not len(columns.masks):
         return from_xywh(columns.boxes[row])
     mask = decode_rle(columns.masks.rle(row))
     if mask.shape != tuple(size[:2]):
         raise DataError(
-            f"the picture is {size[0]} x {size[1]} pixels (height, width), a mask "
-            f"{mask.shape[0]} x {mask.shape[1]}"
+            f"the {which} mask is of {mask.shape[0]} x {mask.shape[1]} pixels (height, width), "
+            f"the picture of {size[0]} x {size[1]}"
         )
     return mask
 

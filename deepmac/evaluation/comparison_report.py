@@ -89,6 +89,9 @@ def document_of(compared: Compared) -> dict[str, Any]:
 
 def conclusions(compared: Compared) -> list[str]:
     """A sentence for each group and headline figure: which is better, and by how much."""
+    if not compared.headlines:
+        name = main_figure(compared.parameters)
+        return [f"no conclusion: there is no object that {name} could be of"]
     return [
         _conclusion(differences[name], group, label(name))
         for name in compared.headlines
@@ -99,7 +102,17 @@ def conclusions(compared: Compared) -> list[str]:
 def notes(compared: Compared) -> list[str]:
     """Sentences on how to read the tables."""
     found = []
-    if compared.num_draws:
+    has_intervals = any(
+        d.interval is not None
+        for differences in compared.comparison.groups.values()
+        for d in differences.values()
+    )
+    if compared.num_draws and not has_intervals:
+        found.append(
+            f"No intervals: fewer than {FEWEST_IMAGES} images have objects, which is too few to "
+            f"draw from."
+        )
+    elif compared.num_draws:
         found.append(
             f"±: half of the interval that holds {INTERVAL:.0%} of {compared.num_draws} draws of "
             f"the images, the same for both. It says what other images would change, not what "
@@ -231,7 +244,8 @@ def _conclusion(difference: Difference, group: str, figure: str) -> str:
         change = with_interval(value, interval, sign=True)
         return f"no difference is shown on {on}: {change} {kind}"
     better = "B" if value > 0 else "A"
-    return f"{better} is better on {on} by {with_interval(abs(value), interval)} {kind}"
+    ends = sorted(map(abs, interval))
+    return f"{better} is better on {on} by {with_interval(abs(value), ends)} {kind}"
 
 
 def _as_json(differences: Mapping[str, Difference]) -> dict[str, Any]:

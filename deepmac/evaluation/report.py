@@ -1,6 +1,7 @@
 """Numbers -> the document that everybody reads, and sentences about what was unusual."""
 
 import collections
+import math
 from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 
@@ -43,7 +44,8 @@ def metrics(
         seed: of the draws.
 
     Returns:
-        For each kind what `figures_of` gives; then `bootstrap`, `counts` and `warnings`.
+        For each kind what `figures_of` gives; then `area_ranges` (label -> lowest and highest area
+        in pixels, None for no end), `bootstrap`, `counts` and `warnings`.
     """
     counts, warnings = collections.Counter(), {}
     for evaluation in evaluations.values():
@@ -57,7 +59,8 @@ def metrics(
             f"groups left out, of which no category is evaluated: {one_of(empty)}"
         ] = None
     groups = {name: ids for name, ids in groups.items() if ids}
-    scope = next(iter(evaluations.values())).scope
+    first = next(iter(evaluations.values()))
+    scope = first.scope
     num_images = len(scope.image_ids)
     basic = {
         "images": num_images,
@@ -71,6 +74,10 @@ def metrics(
         **{
             kind: figures_of(e, groups, resample(e, weights))
             for kind, e in evaluations.items()
+        },
+        "area_ranges": {
+            r.label: [r.low, None if math.isinf(r.high) else r.high]
+            for r in first.parameters.area_ranges
         },
         "bootstrap": {"draws": num_draws, "seed": seed, "interval": INTERVAL},
         "counts": basic | dict(sorted(counts.items())),
@@ -134,11 +141,17 @@ def warnings_from(evaluation: Evaluation, annotation_ids: Sequence[Any]) -> list
                 f"no prediction has the category_id of a category evaluated, as {ids}"
             )
         sentences.append(f"{what}: every object counts as missed")
-    if 100 not in parameters.max_dets:
+    labels = [r.label for r in parameters.area_ranges]
+    if "all" in labels and 100 not in parameters.max_dets:
         limit = parameters.max_dets[-1]
         sentences.append(
             f"AP is -1 as in pycocotools, which looks for 100 among max_dets; AP@{limit} has the "
             f"precision at {limit}"
+        )
+    if "all" not in labels:
+        sentences.append(
+            f"no area range is called 'all': as in pycocotools, the figures of all sizes are -1; "
+            f"those of a range bear its name ({one_of(labels)})"
         )
     missing = evaluation.annotations_without_prediction().tolist()
     if missing:

@@ -82,9 +82,16 @@ class ResultsFile:
         """What the file holds."""
         what = str(error).removesuffix(", not a JSON list")
         if what.endswith("an object"):
-            keys = (key for key, *_ in stream_members(self.path))
+            keys = set()
+            for key, *_ in stream_members(self.path):
+                if key in ("images", "categories"):
+                    return f"{self.path}: holds a ground truth"
+                keys.add(key)
             if "annotations" in keys:
-                return f"{self.path}: holds a ground truth"
+                return (
+                    f"{self.path}: holds an object with a list under 'annotations' (give that "
+                    f"list alone)"
+                )
         return what
 
     def some(self, start: int, results: list[Any]) -> Results:

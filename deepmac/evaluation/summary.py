@@ -274,7 +274,15 @@ def coco_figures(parameters: Parameters) -> list[Figure]:
 
 
 def main_figure(parameters: Parameters) -> str:
-    """Name of the one number that stands for all: AP, or where that is -1, that at the largest limit."""
+    """Name of the one number that stands for all.
+
+    AP, or, where that is -1 by definition: that of the first area range if none is called `all`,
+    else that at the largest limit.
+    """
+    if all(a.label != "all" for a in parameters.area_ranges):
+        first = parameters.area_ranges[0].label
+        figures = coco_figures(parameters)
+        return next(f.name for f in figures if f.is_precision and f.area == first)
     return "AP" if 100 in parameters.max_dets else f"AP@{parameters.max_dets[-1]}"
 
 

@@ -11,7 +11,7 @@ from rich.console import Group
 from rich.table import Table as TerminalTable
 from rich.text import Text
 
-from deepmac.evaluation.meanings import label, meaning_of
+from deepmac.evaluation.meanings import AreaRanges, label, meaning_of
 from deepmac.evaluation.report import GIVEN_IOU_BY_SIZE
 from deepmac.evaluation.summary import GIVEN_AP, GIVEN_IOU
 from deepmac.text import one_line
@@ -98,16 +98,22 @@ def groups_csv(document: Mapping[str, Any], kinds: Sequence[str]) -> bytes:
 def tables_of(document: Mapping[str, Any], kind: str) -> list[Table]:
     """The headline, the groups that have no room there, and the categories."""
     columns = _columns(document, kind)
-    beside = list(columns)
-    if len(columns) - 1 > _MOST_COLUMNS:
-        beside = [name for name in columns if name in ("all", "seen", "unseen")]
+    beside = beside_each_other(list(columns))
     rest = {name: group for name, group in columns.items() if name not in beside}
-    found = [_headline({name: columns[name] for name in beside})]
+    ranges = document["area_ranges"]
+    found = [_headline({name: columns[name] for name in beside}, ranges)]
     if rest:
         found.append(_groups({"all": columns["all"], **rest}))
     if document[kind]["per_category"]:
         found.append(_categories(document[kind]["per_category"]))
     return found
+
+
+def beside_each_other(names: Sequence[str]) -> list[str]:
+    """The groups, `all` among them, that are columns; the others have no room and become rows."""
+    if len(names) - 1 <= _MOST_COLUMNS:
+        return list(names)
+    return [name for name in names if name in ("all", "seen", "unseen")]
 
 
 def for_terminal(table: Table) -> Group:
@@ -162,14 +168,31 @@ def as_csv(rows: Sequence[Mapping[str, Any]], first: Sequence[str]) -> bytes:
 def with_interval(
     value: float | None, interval: Sequence[float] | None, *, sign: bool = False
 ) -> str:
-    """`0.352 ± 0.012`, `0.352` where there is no interval, `-` where there is nothing."""
+    """`0.352 ± 0.012`; `0.352` where there is no interval, `-` where there is nothing.
+
+    `0.052 [0, 0.131]` where the interval reaches beyond what the figure can be, and is cut.
+
+    Args:
+        value, interval: of it.
+        sign: it is a difference, which may be negative, and is shown with its sign.
+    """
     if value is None or (value < 0 and not sign):
         return "-"
     text = f"{value:+.3f}" if sign else f"{value:.3f}"
     if interval is None:
         return text
     low, high = interval
+    if not sign and (low < 0 or high > 1):
+        first = "0" if low < 0 else f"{low:.3f}"
+        last = "1" if high > 1 else f"{high:.3f}"
+        return f"{text} [{first}, {last}]"
     return f"{text} ± {(high - low) / 2:.3f}"
+
+
+def cut_interval(interval: Sequence[float]) -> tuple[float, float]:
+    """An interval of a figure that is a share, without what lies beyond 0 and 1."""
+    low, high = interval
+    return max(low, 0.0), min(high, 1.0)
 
 
 def _title(counts: Mapping[str, int], kind: str) -> str:
@@ -183,9 +206,13 @@ def _notes(document: Mapping[str, Any], kind: str) -> list[str]:
     notes = []
     figures, bootstrap = document[kind], document["bootstrap"]
     if figures["intervals"]:
+        columns = _columns(document, kind).values()
+        intervals = [i for c in columns for i in c["intervals"].values()]
+        is_cut = any(cut_interval(i) != tuple(i) for i in intervals)
         notes.append(
             f"±: half of the interval that holds {bootstrap['interval']:.0%} of "
             f"{bootstrap['draws']} draws of the images; what training would change is not in it."
+            + (" In brackets: such an interval, cut at 0 and 1." if is_cut else "")
         )
     if figures[GIVEN_AP] is not None:
         notes.append(
@@ -217,7 +244,9 @@ def _plain(figures: Mapping[str, Any]) -> dict[str, float | None]:
     return {n: None if v is None or v < 0 else v for n, v in values.items()}
 
 
-def _headline(columns: Mapping[str, Mapping[str, Any]]) -> Table:
+def _headline(
+    columns: Mapping[str, Mapping[str, Any]], area_ranges: AreaRanges
+) -> Table:
     """A row for each figure, a column for each group."""
     everything = columns["all"]
     values = {group: _plain(c) for group, c in columns.items()}
@@ -229,7 +258,7 @@ def _headline(columns: Mapping[str, Mapping[str, Any]]) -> Table:
             with_interval(values[group][name], c["intervals"].get(name))
             for group, c in columns.items()
         ]
-        rows.append([label(name), *cells, meaning_of(name)])
+        rows.append([label(name), *cells, meaning_of(name, area_ranges)])
     return Table("", ["", *columns, ""], rows, notes=True)
 
 
@@ -271,8 +300,12 @@ def _categories(categories: Sequence[Mapping[str, Any]]) -> Table:
 
 
 def _shown_figures(rows: Iterable[Mapping[str, Any]]) -> list[str]:
+    """Names of a row's figures. COCO's that say nothing make room for those of own ranges."""
     rows = list(rows)
-    return [n for n in (*_SHORT, GIVEN_IOU) if any(r[n] is not None for r in rows)]
+    own = [n for n in rows[0] if n.startswith("AP_")]
+    names = (*_SHORT, *own, GIVEN_IOU)
+    least = 0 if own else -1
+    return [n for n in names if any(r[n] is not None and r[n] >= least for r in rows)]
 
 
 def _label(name: str) -> str:

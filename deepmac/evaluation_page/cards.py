@@ -51,7 +51,7 @@ class DrawnGallery:
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class NotShown:
-    """An image of which something was chosen that cannot be shown, and why."""
+    """Some that were chosen of an image and cannot be shown, how many, and why."""
 
     image_id: Any
     number: int
@@ -104,18 +104,19 @@ LEGEND = (
 )
 
 
-def not_shown_html(images: Sequence[NotShown]) -> str:
-    """The images that could not be shown, named."""
-    if not images:
+def not_shown_html(left_out: Sequence[NotShown]) -> str:
+    """What was chosen and could not be shown, by image, with the reasons."""
+    if not left_out:
         return ""
-    number = sum(image.number for image in images)
+    number = sum(some.number for some in left_out)
+    images = len({some.image_id for some in left_out})
     items = "".join(
-        f"<li>image {_shown(i.image_id)} ({i.number}): {html.escape(i.reason)}</li>"
-        for i in images
+        f"<li>image {_shown(some.image_id)} ({some.number:,}): {html.escape(some.reason)}</li>"
+        for some in left_out
     )
     return (
-        f"<h3>Not shown: {number:,} chosen, of {_count(len(images), 'image')} that could not be "
-        f"read</h3><ul class=missing>{items}</ul>"
+        f"<h3>Not shown: {number:,} that were chosen, of {_count(images, 'image')}</h3>"
+        f"<ul class=missing>{items}</ul>"
     )
 
 

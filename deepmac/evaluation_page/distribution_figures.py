@@ -16,7 +16,17 @@ from deepmac.evaluation.distributions import (
 from deepmac.evaluation.report import GIVEN_IOU_BY_SIZE
 from deepmac.evaluation.selection import is_for_given_boxes
 from deepmac.evaluation_page.tables import columns_of
-from deepmac.evaluation_page.view import TENTHS, View, colour, cut, figure, square
+from deepmac.evaluation_page.view import (
+    TENTHS,
+    View,
+    charts_html,
+    colour,
+    cut,
+    figure,
+    square,
+)
+
+_FEWEST = 5  # detections of a bin whose share says something
 
 
 def overlaps(view: View) -> str:
@@ -55,7 +65,7 @@ def overlaps(view: View) -> str:
         for name, found in by_size.items()
     }
     drawn.append(_sizes(view, "Mean IoU of the matches, by size", values))
-    return f"<div class=charts>{''.join(drawn)}</div>"
+    return charts_html(drawn)
 
 
 def _given_by_size(view: View) -> tuple[str, dict[str, dict[str, float | None]]]:
@@ -78,7 +88,7 @@ def _histogram(
         return figure(f"<b>{title}</b> {meaning}: none", "")
     num_bins = max(round((1 - low) / 0.05), 1)
     shares = []
-    for name in view.series:
+    for name in view.outlined:
         own = iou
         if name in view.places:
             own = iou[np.isin(category, view.places[name])]
@@ -113,7 +123,7 @@ def _histogram(
     mean = math.fsum(iou) / len(iou)
     label = f"{title}: histogram of {len(iou):,}, mean {mean:.3f}"
     svg = charts.embedded(parts, axes.width, axes.height, label)
-    return figure(f"<b>{title}</b> {meaning}; mean {mean:.3f}", svg)
+    return figure(f"<b>{title}</b> {meaning}; mean {mean:.3f}.{view.left_out()}", svg)
 
 
 def _sizes(
@@ -126,6 +136,11 @@ def _sizes(
     ticks = [(i + 0.5, cut(size, 14)) for i, size in enumerate(sizes)]
     parts = charts.grid(axes, ticks, TENTHS, "", "mean IoU")
     step, told = 0.8 / len(values), []
+    for place, size in enumerate(sizes):
+        if all(found.get(size) is None for found in values.values()):
+            parts.append(
+                charts.text(axes.across(place + 0.5), axes.floor - 6, "none", "middle")
+            )
     for number, (name, found) in enumerate(values.items()):
         for place, size in enumerate(sizes):
             value = found.get(size)
@@ -157,7 +172,8 @@ def calibration(view: View) -> str:
     """How often detections of a score are right, and how many there are of it."""
     found = {"all": reliability(view.evaluation)}
     found |= {
-        name: reliability(view.evaluation, ids) for name, ids in view.groups.items()
+        name: reliability(view.evaluation, view.groups[name])
+        for name in view.outlined[1:]
     }
     everything = found["all"]
     if not everything.number.sum():
@@ -173,7 +189,9 @@ def calibration(view: View) -> str:
         parts.append(charts.line(*ends, "#888", "ideal", stroke_dasharray="5 4"))
     told = []
     for number, (name, some) in enumerate(found.items()):
-        filled = np.flatnonzero(some.number)
+        filled = np.flatnonzero(some.number >= _FEWEST)
+        if is_probability and some.error is not None:
+            told.append(f"{name}: {some.error:.3f}")
         if not len(filled):
             continue
         points = some.score[filled], some.share[filled]
@@ -181,10 +199,11 @@ def calibration(view: View) -> str:
         parts += [
             charts.dot(axes, x, y, colour(number)) for x, y in zip(*points, strict=True)
         ]
-        if is_probability:
-            told.append(f"{name} {some.error:.3f}")
     label = f"share of the detections {what} against their score"
     error = f" Mean distance to the dashed line: {', '.join(told)}." if told else ""
+    error += view.left_out()
+    if any(((s.number > 0) & (s.number < _FEWEST)).any() for s in found.values()):
+        error += f" Bins of fewer than {_FEWEST} detections have no point."
     drawn = [
         figure(
             f"<b>Share that is {what}</b> by score.{html.escape(error)}",
@@ -192,7 +211,7 @@ def calibration(view: View) -> str:
         ),
         _score_counts(view, everything, x_ticks),
     ]
-    return f"<div class=charts>{''.join(drawn)}</div>"
+    return charts_html(drawn)
 
 
 def _score_counts(

@@ -3,7 +3,7 @@
 import base64
 import html
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -11,26 +11,34 @@ import numpy as np
 from deepmac import charts
 from deepmac.evaluation.distributions import PrecisionCurves, precision_curves
 from deepmac.evaluation.meanings import meaning_of
-from deepmac.evaluation.summary import GIVEN_IOU
+from deepmac.evaluation.summary import GIVEN_IOU, main_figure
 from deepmac.evaluation_page.tables import columns_of, interval_of, is_there, name_of
-from deepmac.evaluation_page.view import TENTHS, View, colour, cut, figure, square
+from deepmac.evaluation_page.view import (
+    OTHERS,
+    TENTHS,
+    View,
+    charts_html,
+    colour,
+    cut,
+    figure,
+    square,
+)
 
 _ROW = 26  # pixels, of a bar
+_NAME = 20  # characters, of a bar's name
 _NOTHING = 255  # in the packed curves: no objects
 
 
 def bars(view: View) -> str:
     """The main figures of all categories and each group, with intervals."""
     columns = columns_of(view.figures)
-    stats = view.figures["stats"]
-    at_limit = [key for key in stats if key.startswith("AP@")]
-    keys = [GIVEN_IOU, "AP", *at_limit, "AP50", "AP75"]
+    keys = [GIVEN_IOU, main_figure(view.evaluation.parameters), "AP50", "AP75"]
     drawn = [
         _bars_of(view, key, columns)
         for key in keys
         if any(is_there(c.get(key)) for c in columns.values())
     ]
-    return f"<div class=charts>{''.join(drawn)}</div>"
+    return charts_html(drawn)
 
 
 def _bars_of(view: View, key: str, columns: Mapping[str, Mapping[str, Any]]) -> str:
@@ -46,7 +54,7 @@ def _bars_of(view: View, key: str, columns: Mapping[str, Mapping[str, Any]]) -> 
         y=(0, 1),
         width=360,
         height=_ROW * len(rows) + 34,
-        left=86,
+        left=_name_width(columns),
         right=52,
         top=6,
         bottom=28,
@@ -62,25 +70,33 @@ def _bars_of(view: View, key: str, columns: Mapping[str, Mapping[str, Any]]) -> 
     for number, (name, value, interval) in enumerate(rows):
         middle = axes.top + (number + 0.5) * _ROW
         end = axes.across(value)
-        own = view.series.index(name) if name in view.series else 0
+        own = colour(view.series.index(name)) if name in view.series else OTHERS
         parts += [
-            charts.text(axes.left - 8, middle + 4, cut(name, 12), "end"),
+            charts.text(axes.left - 8, middle + 4, cut(name, _NAME), "end"),
             charts.box(
                 axes.left,
                 middle - 8,
                 end,
                 middle + 8,
-                colour(own),
+                own,
                 f"{name}: {value:.4f}",
             ),
             charts.text(axes.end + 8, middle + 4, f"{value:.3f}"),
         ]
         if interval:
-            low, high = (axes.across(min(max(v, 0), top)) for v in interval)
+            low, high = map(axes.across, interval)
             parts += charts.whisker(low, high, middle, "#000")
     label = f"{name_of(key)}: " + ", ".join(f"{n} {v:.3f}" for n, v, _ in rows)
     svg = charts.embedded(parts, axes.width, axes.height, label)
-    return figure(f"<b>{name_of(key)}</b> {meaning_of(key)}", svg)
+    return figure(
+        f"<b>{name_of(key)}</b> {html.escape(meaning_of(key, view.area_ranges))}", svg
+    )
+
+
+def _name_width(names: Iterable[str]) -> int:
+    """Pixels to the left of bars, for their names."""
+    longest = max(len(cut(name, _NAME)) for name in names)
+    return max(86, 14 + 7 * longest)
 
 
 def precision(view: View) -> str:

@@ -32,11 +32,14 @@ class Produced:
     """How a report came about.
 
     Attributes:
+        ground_truth, predictions: as they were named.
         command: that makes it again.
         facts: names and values, such as the version.
         options: all of them, with their values.
     """
 
+    ground_truth: str
+    predictions: str
     command: str
     facts: Sequence[tuple[str, str]]
     options: Sequence[tuple[str, str]]
@@ -60,7 +63,7 @@ def render_report(
         groups: name of each -> its category ids.
         produced: how.
         galleries: of each kind.
-        not_shown: images that could not be read.
+        not_shown: what was chosen for them and cannot be shown.
         note: why there are no pictures, if so.
     """
     style = BASE_STYLE + _file("report.css")
@@ -75,6 +78,11 @@ def render_report(
         policy=_policy(style, script),
         style=style,
         script=script,
+        title=html.escape(
+            f"{produced.predictions} on {produced.ground_truth}: evaluation"
+        ),
+        predictions=html.escape(produced.predictions),
+        ground_truth=html.escape(produced.ground_truth),
         lead=html.escape(_lead(document["counts"])),
         links="".join(f'<a href="#{name}">{title}</a>' for name, title in links),
         warnings=_warnings(document["warnings"]),
@@ -98,7 +106,7 @@ def _kind(
 ) -> str:
     kind = evaluation.parameters.iou_type
     figures = document[kind]
-    view = View(evaluation, figures, groups)
+    view = View(evaluation, figures, groups, document["area_ranges"])
     legend = view.legend()
     rows = figures["per_category"]
     pictures = galleries_html(
@@ -107,7 +115,7 @@ def _kind(
     parts = [
         f"<h2>{_TITLES[kind]}</h2>",
         _intervals_note(document),
-        headline(figures),
+        headline(figures, document["area_ranges"]),
         _part("Groups" if groups else "Main figures", bars(view)),
         _part(
             "Precision and recall",
@@ -162,8 +170,8 @@ def _intervals_note(document: Mapping[str, Any]) -> str:
         return ""
     return _quiet(
         f"In brackets and as whiskers: {bootstrap['interval']:.0%} intervals of the bootstrap over "
-        f"images: how far the figures would differ on other images of the same kind. What training "
-        f"again would change is not in them."
+        f"images: how far the figures would differ on other images of the same kind, cut at 0 and "
+        f"1. What training again would change is not in them."
     )
 
 
@@ -203,14 +211,14 @@ _PAGE = """<!DOCTYPE html>
 <meta http-equiv="Content-Security-Policy" content="{policy}">
 <meta name="viewport" content="width=device-width, initial-scale=1">
 <meta name="color-scheme" content="light dark">
-<title>Evaluation report</title>
+<title>{title}</title>
 <style>{style}</style>
 </head>
 <body>
 <main>
 <header>
 <h1>Evaluation report</h1>
-<p class=lead>{lead}</p>
+<p class=lead><b>{predictions}</b> against <b>{ground_truth}</b>: {lead}</p>
 <nav aria-label="sections">{links}</nav>
 </header>
 {warnings}

@@ -4,12 +4,13 @@ import html
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from deepmac.evaluation.meanings import meaning_of
+from deepmac.evaluation.meanings import AreaRanges, meaning_of
 from deepmac.evaluation.report import GIVEN_AP, GIVEN_IOU_BY_SIZE
 from deepmac.evaluation.summary import GIVEN_IOU
+from deepmac.evaluation.tables import beside_each_other, cut_interval
 
 _NAMES = {GIVEN_IOU: "IoU at boxes", GIVEN_AP: "AP at boxes"}
-_PER_CATEGORY = ("AP", "AP50", "AP75", "APs", "APm", "APl", GIVEN_IOU)
+_PRECISIONS = ("AP", "AP50", "AP75", "APs", "APm", "APl")
 
 Column = Mapping[str, Any]
 """Figures by name, with `intervals`."""
@@ -19,30 +20,63 @@ def columns_of(figures: Mapping[str, Any]) -> dict[str, Column]:
     """The figures of all categories, and of each group, of one kind of a document."""
     own = {key: figures.get(key) for key in (GIVEN_IOU, GIVEN_AP, GIVEN_IOU_BY_SIZE)}
     everything = {**figures["stats"], **own, "intervals": figures.get("intervals", {})}
-    return {"all": everything, **figures["groups"]}
+    columns = {"all": everything, **figures["groups"]}
+    return {name: {**column, **_by_size(column)} for name, column in columns.items()}
 
 
-def headline(figures: Mapping[str, Any]) -> str:
-    """The figures of all categories and of each group of one kind, with their intervals."""
+def _by_size(column: Column) -> dict[str, float | None]:
+    """IoU at boxes by size as figures of their own, named as their intervals are."""
+    sizes = column.get(GIVEN_IOU_BY_SIZE) or {}
+    return {f"{GIVEN_IOU}_{size}": value for size, value in sizes.items()}
+
+
+def headline(figures: Mapping[str, Any], area_ranges: AreaRanges) -> str:
+    """The figures of all categories and of each group of one kind, with their intervals.
+
+    Groups that have no room beside each other are rows of a second table.
+    """
     columns = columns_of(figures)
+    beside = beside_each_other(list(columns))
+    everything = columns["all"]
+    sizes = list(_by_size(everything))
+    given = [k for k in (GIVEN_IOU, GIVEN_AP) if is_there(everything.get(k))]
     heads = "".join(
-        f'<th scope="col" class=number>{html.escape(name)}</th>' for name in columns
+        f'<th scope="col" class=number>{html.escape(name)}</th>' for name in beside
     )
-    rows = []
-    for key in [*figures["stats"], GIVEN_IOU, GIVEN_AP]:
-        if not is_there(columns["all"].get(key)) and key in (GIVEN_IOU, GIVEN_AP):
-            continue
-        cells = "".join(
-            f"<td>{shown(c.get(key))}{_interval(c, key)}</td>" for c in columns.values()
-        )
-        rows.append(
-            f'<tr><th scope="row">{html.escape(name_of(key))}</th>{cells}'
-            f"<td class=meaning>{html.escape(meaning_of(key))}</td></tr>"
-        )
-    return (
+    rows = [
+        f'<tr><th scope="row">{html.escape(name_of(key))}</th>'
+        f"{''.join(_cell(columns[name], key) for name in beside)}"
+        f"<td class=meaning>{html.escape(meaning_of(key, area_ranges))}</td></tr>"
+        for key in [*figures["stats"], *given[:1], *sizes, *given[1:]]
+    ]
+    table = (
         f"<div class=scroll tabindex=0><table class=headline><thead><tr><td></td>{heads}<td></td>"
         f"</tr></thead><tbody>{''.join(rows)}</tbody></table></div>"
     )
+    if len(beside) == len(columns):
+        return table
+    return table + _groups_as_rows(columns)
+
+
+def _groups_as_rows(columns: Mapping[str, Column]) -> str:
+    keys = [*_keys(columns["all"]), *_by_size(columns["all"])]
+    keys = [k for k in keys if any(is_there(c.get(k)) for c in columns.values())]
+    heads = "".join(
+        f'<th scope="col" class=number>{html.escape(name_of(key))}</th>' for key in keys
+    )
+    rows = "".join(
+        f'<tr><th scope="row">{html.escape(name)}</th>'
+        f"{''.join(_cell(column, key) for key in keys)}</tr>"
+        for name, column in columns.items()
+    )
+    return (
+        f"<div class=scroll tabindex=0><table class='headline groups'><thead><tr><td></td>{heads}"
+        f"</tr></thead><tbody>{rows}</tbody></table></div>"
+    )
+
+
+def _cell(column: Column, key: str) -> str:
+    return f"<td>{shown(column.get(key))}{_interval(column, key)}</td>"
 
 
 def categories(rows: Sequence[Mapping[str, Any]], name: str) -> str:
@@ -52,7 +86,7 @@ def categories(rows: Sequence[Mapping[str, Any]], name: str) -> str:
         rows: `per_category` of one kind.
         name: what the table is called.
     """
-    keys = [k for k in _PER_CATEGORY if any(is_there(r.get(k)) for r in rows)]
+    keys = [k for k in _keys(rows[0]) if any(is_there(r.get(k)) for r in rows)]
     sizes = list(
         next((r[GIVEN_IOU_BY_SIZE] for r in rows if r.get(GIVEN_IOU_BY_SIZE)), {})
     )
@@ -81,6 +115,12 @@ def categories(rows: Sequence[Mapping[str, Any]], name: str) -> str:
     )
 
 
+def _keys(figures: Mapping[str, Any]) -> list[str]:
+    """Those of a row: COCO's, of own area ranges, and IoU at boxes."""
+    own = [key for key in figures if key.startswith("AP_")]
+    return [*_PRECISIONS, *own, GIVEN_IOU]
+
+
 def pairs(rows: Sequence[tuple[str, str]]) -> str:
     """Names and values, as text."""
     inner = "".join(
@@ -92,6 +132,8 @@ def pairs(rows: Sequence[tuple[str, str]]) -> str:
 
 def name_of(key: str) -> str:
     """What a figure is called on the page."""
+    if key.startswith(f"{GIVEN_IOU}_"):
+        return f"IoU, {key.removeprefix(f'{GIVEN_IOU}_')}"
     return _NAMES.get(key, key)
 
 
@@ -106,9 +148,9 @@ def shown(value: float | None) -> str:
 
 
 def interval_of(column: Column, key: str) -> tuple[float, float] | None:
-    """The interval of a figure, where it has one."""
+    """The interval of a figure as it is shown, where it has one."""
     found = (column.get("intervals") or {}).get(key)
-    return (found[0], found[1]) if found else None
+    return cut_interval(found) if found else None
 
 
 def _interval(column: Column, key: str) -> str:

@@ -8,9 +8,11 @@ from typing import Any
 
 from deepmac import charts
 from deepmac.evaluation.distributions import Hits, hits_of
+from deepmac.evaluation.meanings import AreaRanges
 from deepmac.evaluation.summary import Evaluation
 
 _MOST_SERIES = 8  # more could not be told apart
+_MOST_OUTLINES = 5  # of lines that cross each other everywhere
 
 TENTHS = charts.even_ticks(0, 1, 0.2, ".1f")
 """Ticks from 0 to 1."""
@@ -24,11 +26,13 @@ class View:
         evaluation: of it.
         figures: of it, from the document that becomes metrics.json.
         all_groups: name of each group -> its category ids.
+        area_ranges: of the document.
     """
 
     evaluation: Evaluation
     figures: Mapping[str, Any]
     all_groups: Mapping[str, Sequence[Any]]
+    area_ranges: AreaRanges
 
     @property
     def groups(self) -> dict[str, Sequence[Any]]:
@@ -39,6 +43,17 @@ class View:
     def series(self) -> list[str]:
         """Names of what is drawn, in the order of the colours."""
         return ["all", *self.groups]
+
+    @property
+    def outlined(self) -> list[str]:
+        """Those of the series that are drawn where lines cross each other everywhere."""
+        return self.series[:_MOST_OUTLINES]
+
+    def left_out(self) -> str:
+        """A sentence on the series that are not among `outlined`; nothing if all are."""
+        if len(self.outlined) == 1 + len(self.all_groups):
+            return ""
+        return f" Lines: the first {len(self.outlined) - 1} groups."
 
     @functools.cached_property
     def places(self) -> dict[str, list[int]]:
@@ -61,7 +76,9 @@ class View:
         )
         left = len(self.all_groups) - len(self.groups)
         more = (
-            f"<span>and {left} more groups, in the tables alone</span>" if left else ""
+            f"<span>and {left} more groups, in the tables and as bars</span>"
+            if left
+            else ""
         )
         return f"<p class=legend>{inner}{more}</p>"
 
@@ -85,9 +102,20 @@ def square(
     )
 
 
+def charts_html(figures: Sequence[str]) -> str:
+    """Charts beside each other, of which none stands alone in a row where there are four."""
+    there = [figure for figure in figures if figure]
+    kind = "'charts by-two'" if len(there) == 4 else "charts"
+    return f"<div class={kind}>{''.join(there)}</div>"
+
+
 def figure(caption: str, svg: str) -> str:
     """A chart below its caption, both HTML."""
     return f"<figure class=plot><figcaption>{caption}</figcaption>{svg}</figure>"
+
+
+OTHERS = "var(--others)"
+"""The colour of groups that have none of their own."""
 
 
 def colour(number: int) -> str:

@@ -191,6 +191,10 @@ def test_images_without_annotations_give_a_file_for_the_server(coco, tmp_path):
         ),
         ({"row": ("1024x1024_coco",)}, "needs --checkpoint 1024x1024_coco=PATH"),
         ({"limit": 0}, "--limit must be positive"),
+        (
+            {"set": "shapes", "annotations": None, "limit": 2},
+            "--num_images says how many pictures to generate",
+        ),
         ({"records": "nowhere"}, "name one input"),
         ({"annotations": None, "images": "x"}, "go together with --annotations"),
         ({"set": "shapes"}, "needs --images to make masks"),
@@ -364,3 +368,28 @@ def test_cells_of_the_table():
     )
     assert table.count("one") == 1
     assert np.all([line.count("|") == 7 for line in table.splitlines()[:4]])
+
+
+def test_rows_of_the_pictures_say_what_they_are_of_where_that_differs():
+    def row(name, **changes):
+        figures = dict.fromkeys(("seen", "unseen"), 0.5)
+        intervals = {g: [-0.25, 0.75] for g in figures}
+        return {
+            "row": name, "status": "evaluated", "data": "4 pictures", "limit": None,
+            "iou_at_boxes": figures, "AP": figures, "notes": [],
+            "intervals": {"iou_at_boxes": intervals, "AP": intervals},
+        } | changes  # fmt: skip
+
+    def names(*rows):
+        table = markdown({"set": "shapes", "rows": rows, "notes": []})
+        return [line.split(" | ")[0] for line in table.splitlines()[2:]]
+
+    not_run = {"row": "grabcut", "status": "not run", "notes": []}
+    assert names(row("box"), row("mine"), not_run) == ["| box", "| mine", "| grabcut"]
+    assert names(row("box"), row("mine", data="annotations", limit=2), not_run) == [
+        "| box (4 pictures)",
+        "| mine (annotations, first 2 images)",
+        "| grabcut",
+    ]
+    table = markdown({"set": "shapes", "rows": [row("box")], "notes": []})
+    assert table.count("0.500 [0.000, 0.750]") == 4

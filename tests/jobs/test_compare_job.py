@@ -125,6 +125,36 @@ def test_boxes_are_compared_where_that_is_what_there_is(runs, capsys):
     assert "boxes, 20 images" in text
 
 
+def test_too_few_images_for_intervals_are_told_once(runs, capsys):
+    args = runs / "a" / "fewer", runs / "a" / "fewer"
+    status, text, _ = compare(capsys, *args)
+    assert status == 0
+    assert "±" not in text
+    assert "No intervals: fewer than 10 images have objects" in text
+
+
+@pytest.mark.parametrize(
+    ("ranges", "sentence"),
+    [
+        ("mine:0:2000", "B is better on all categories by 0."),
+        ("small:0:2000", "B is better on all categories by 0."),
+        ("none:5000:6000", "no conclusion: there is no object that AP_none could be"),
+    ],
+)
+def test_without_a_range_of_all_sizes_the_first_one_counts(
+    runs, tmp_path, capsys, ranges, sentence
+):
+    paths = []
+    for run in "ab":
+        evaluate(runs / run, tmp_path / run, "--area_ranges", ranges)
+        paths.append(tmp_path / run)
+    said = capsys.readouterr().out
+    assert "warning: no area range is called 'all'" in said
+    status, text, _ = compare(capsys, *paths)
+    assert status == 0
+    assert sentence in text
+
+
 MISTAKES = {
     "nothing there": ("a/out", "nowhere", (), "nowhere: no such directory or file"),
     "no evaluation": ("empty", "b/out", (), "holds no evaluation-segm.npz or evaluation-bbox.npz: name a directory"),

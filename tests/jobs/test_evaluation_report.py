@@ -1,13 +1,18 @@
 """The report that the evaluate job writes: its pictures, and what it says where there are none."""
 
 import html
+import json
+import os
 import re
+import subprocess
+import sys
 from pathlib import Path
 
+import numpy as np
 import orjson
 import pytest
 from html_outline import Outline
-from report_case import NASTY_FILE, write_case
+from report_case import NASTY_FILE, as_json, write_case
 
 from pipelines import build_dataset
 from pipelines.evaluate import Options, execute
@@ -233,7 +238,6 @@ def test_a_picture_of_another_size_is_named(given, tmp_path):
     for path in Path(given["images"]).iterdir():
         (images / path.name).write_bytes(path.read_bytes())
     import cv2
-    import numpy as np
 
     cv2.imwrite(str(images / "small.png"), np.zeros((5, 7, 3), np.uint8))
     (tmp_path / "gt.json").write_bytes(orjson.dumps(truth))
@@ -244,8 +248,58 @@ def test_a_picture_of_another_size_is_named(given, tmp_path):
         images=str(images),
         gallery=100,
     )
-    told = "the picture is 5 x 7 pixels (height, width), a mask 96 x 96"
+    told = "mask is of 96 x 96 pixels (height, width), the picture of 5 x 7"
     assert any(told in t for _, t in page.texts)
+
+
+@pytest.fixture(scope="module")
+def odd_sizes(detections, tmp_path_factory) -> dict:
+    """The same with every third result's mask of another size than its image."""
+    folder = tmp_path_factory.mktemp("odd")
+    results = orjson.loads(Path(detections["predictions"]).read_bytes())
+    for number, result in enumerate(results):
+        if number % 3 == 0:
+            result["segmentation"] = as_json(np.ones((40, 50 + number), bool))
+    (folder / "results.json").write_bytes(orjson.dumps(results))
+    return detections | {
+        "predictions": str(folder / "results.json"),
+        "wrong_size": "reference",
+        "gallery": 100,
+    }
+
+
+def test_masks_of_another_size_lose_no_card_but_their_own(
+    odd_sizes, detections, tmp_path
+):
+    page = report(odd_sizes, tmp_path)
+    num_odd = -(-len(orjson.loads(Path(odd_sizes["predictions"]).read_bytes())) // 3)
+    lost = [t for tag, t in page.texts if tag == "li" and t.startswith("image ")]
+    assert len(lost) == num_odd  # each of a size of its own
+    assert all("the predicted mask is of 40 x " in t for t in lost)
+    (head,) = [t for tag, t in page.texts if t.startswith("Not shown: ")]
+    assert head.startswith(f"Not shown: {num_odd} that were chosen, of ")
+    # What is right is never lost: as many cards as are chosen, but for the odd masks.
+    told = re.findall("<span class=quiet>([0-9]+) of ([0-9]+) ", page.html)
+    assert sum(int(all_) - int(here) for here, all_ in told) == num_odd
+
+
+def test_the_page_is_the_same_whatever_the_seed_of_hashes(odd_sizes, tmp_path):
+    code = (
+        "import sys, json; from pipelines.evaluate import Options, execute; "
+        "options = json.loads(sys.argv[1]); sys.exit(execute(Options(**options), []))"
+    )
+    pages = []
+    for seed in "12":
+        options = odd_sizes | {"out": str(tmp_path / seed)}
+        subprocess.run(
+            [sys.executable, "-c", code, json.dumps(options)],
+            env=os.environ | {"PYTHONHASHSEED": seed},
+            check=True,
+            capture_output=True,
+        )
+        text = (tmp_path / seed / "report.html").read_text()
+        pages.append(text.partition("<section id=produced>")[0])
+    assert pages[0] == pages[1]
 
 
 @pytest.mark.parametrize(

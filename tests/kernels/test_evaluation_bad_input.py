@@ -160,7 +160,12 @@ def test_annotations_of_which_none_has_an_image_are_said():
 @pytest.mark.parametrize(
     ("document", "sentence"),
     [
-        ({"annotations": []}, "holds a ground truth, not a list of results"),
+        ({"annotations": [], "images": []}, "holds a ground truth, not a list of res"),
+        ({"annotations": [], "categories": []}, "holds a ground truth, not a list"),
+        (
+            {"info": {}, "annotations": [{"image_id": 1}]},
+            "an object with a list under 'annotations' .give that list alone., not a list of",
+        ),
         ({}, "holds an object, not a list of results"),
         ("text", "holds a value, not a list of results"),
     ],

@@ -11,13 +11,17 @@ import pytest
 from coco_reference import run_ours
 from html_outline import Outline
 
+from deepmac.evaluation.distributions import reliability
+from deepmac.evaluation.parameters import AreaRange, Parameters
 from deepmac.evaluation.report import metrics
 from deepmac.evaluation_page.cards import Card, DrawnGallery, NotShown
 from deepmac.evaluation_page.page import Produced, render_report
 from deepmac.match_picture import draw_match
 
 NASTY = "</script><script>alert(1)</script>\"'&{}"
-PRODUCED = Produced("deepmac evaluate", [("deepmac", "1")], [("seen", "cat")])
+PRODUCED = Produced(
+    "gt.json", "b/dt.json", "deepmac evaluate", [("deepmac", "1")], [("seen", "cat")]
+)
 
 
 def mask_of(rows, cols, size=60) -> np.ndarray:
@@ -102,18 +106,62 @@ def test_intervals_stand_beside_their_figures_and_as_whiskers():
     assert "95% intervals" in page.html
 
 
+def test_intervals_are_shown_cut_at_0_and_1():
+    def change(document):
+        document["bootstrap"] = {"draws": 1000, "seed": 7, "interval": 0.95}
+        document["segm"]["intervals"] = {"AP": [-0.125, 1.25]}
+
+    page = render(mixed(), change=change)
+    assert ("small", "[0.000, 1.000]") in page.texts
+    assert "cut at 0 and 1" in page.html
+    ends = re.findall(
+        '<line class="axis" x1="([^"]*)" y1="[^"]*" x2="([^"]*)"', page.html
+    )
+    # From the first tick of the axis to its last.
+    assert ends[0] == ("86.0", "308.0")
+
+
+def test_the_page_says_what_it_is_of():
+    page = render(mixed())
+    assert ("title", "b/dt.json on gt.json: evaluation") in page.texts
+    assert "<b>b/dt.json</b> against <b>gt.json</b>" in page.html
+
+
+def test_bins_of_few_detections_have_no_point():
+    scene = coco_cases.Scene()
+    for number in range(9):
+        box = (30 * (number % 3), 30 * (number // 3), 20, 20)
+        scene.object(box).found(box, 0.9 if number < 5 else 0.1)
+    evaluations = {"segm": run_ours(scene.case())}
+    assert reliability(evaluations["segm"]).number[[1, 9]].tolist() == [4, 5]
+    page = render(evaluations)
+    assert page.html.count("<circle") == 1
+    assert "Bins of fewer than 5 detections have no point." in page.html
+
+
+def test_four_charts_stand_by_two():
+    page = render(mixed(for_given_boxes=True))
+    assert page.html.count("<div class='charts by-two'>") == 2  # bars, IoU
+    assert "by-two'>" not in render(mixed()).html
+
+
 def test_figures_at_given_boxes_by_size_have_a_chart_and_columns():
     def change(document):
         sizes = {"small": 0.25, "medium": 0.5, "large": None}
         document["segm"]["mean_iou_at_gt_boxes_by_size"] = sizes
+        document["segm"]["intervals"] = {"mean_iou_at_gt_boxes_small": [0.125, 0.375]}
         document["segm"]["ap_at_gt_boxes"] = 0.625
         for row in document["segm"]["per_category"]:
             row["mean_iou_at_gt_boxes_by_size"] = sizes
 
     page = render(mixed(for_given_boxes=True), change=change)
     assert "all, small: 0.250; all, medium: 0.500" in page.html
+    assert ("text", "none") in page.texts  # of the large ones
+    assert ("th", "IoU, medium") in page.texts
+    assert ("td", "objects of 32² to 96² pixels") in page.texts
     assert ("button", "IoU large") in page.texts
     assert ("td", "0.625") in page.texts
+    assert ("small", "[0.125, 0.375]") in page.texts
 
 
 def test_nothing_is_fetched_and_only_what_is_there_runs():
@@ -146,9 +194,18 @@ def test_more_groups_than_colours_are_all_in_the_tables_and_the_bars():
     one = ids(evaluations)[:1]
     page = render(evaluations, {f"group {i}": one for i in range(20)})
     assert ("th", "group 19") in page.texts
-    assert ("span", "and 13 more groups, in the tables alone") in page.texts
+    assert ("span", "and 13 more groups, in the tables and as bars") in page.texts
     assert "var(--c7)" in page.html
     assert "var(--c8)" not in page.html
+    figures = sum(
+        f"<b>{key}</b> average" in page.html for key in ("AP", "AP50", "AP75")
+    )
+    assert page.html.count('fill="var(--others)"') == 13 * figures > 0
+    # As many rows as groups, not as many columns.
+    table = page.html.partition("<table class='headline groups'>")[2]
+    table = table.partition("</table>")[0]
+    assert table.count("<tr>") == 1 + 1 + 20
+    assert "Lines: the first 4 groups." in page.html
 
 
 def test_an_evaluation_without_categories_has_no_table_of_them():
@@ -236,13 +293,14 @@ def test_text_of_users_stays_text():
     assert ("li", f"image {NASTY} (1): {NASTY}") in page.texts
 
 
-def test_images_that_could_not_be_read_are_named():
-    page = render(
-        mixed(), not_shown=[NotShown(7, 2, "b.jpg: no such file"), NotShown(8, 1, "?")]
-    )
-    assert ("h3", "Not shown: 3 chosen, of 2 images that could not be read") in (
-        page.texts
-    )
+def test_what_cannot_be_shown_is_named_with_its_image_and_why():
+    lost = [
+        NotShown(7, 2, "b.jpg: no such file"),
+        NotShown(8, 1, "?"),
+        NotShown(8, 3, "!"),
+    ]
+    page = render(mixed(), not_shown=lost)
+    assert ("h3", "Not shown: 6 that were chosen, of 2 images") in page.texts
     assert ("li", "image 7 (2): b.jpg: no such file") in page.texts
 
 
@@ -296,3 +354,38 @@ def test_odd_shapes_have_pictures(predicted, truth):
     assert min(picture.width, picture.height) >= 1
     if predicted is None:
         assert picture.predicted == picture.both == picture.extra == ""
+
+
+def test_the_page_of_5000_images_is_below_15_mb():
+    """80 categories in 12 groups, and five galleries of noise, which no JPEG makes small."""
+    categories = range(1, 81)
+    scene = coco_cases.Scene(images=range(1, 5001), categories=categories, size=32)
+    for image in scene.truth["images"]:
+        category = image["id"] % 80 + 1
+        box = (0, 0, 20, 8 + image["id"] % 12)
+        scene.object(box, image["id"], category)
+        found = (0, 0, 20, 12)
+        scene.found(found, image["id"] % 97 / 97, image["id"], category)
+    rng = np.random.default_rng(0)
+    pixels = rng.integers(0, 256, (240, 240, 3), dtype=np.uint8)
+    masks = [np.kron(rng.random((15, 15)) < 0.5, np.ones((16, 16), bool)) for _ in "ab"]
+    cards = [card(picture=draw_match(pixels, *masks), file_name="x" * 200)] * 12
+    names = ("worst", "best", "random", "false", "missed")
+    page = render(
+        {"segm": run_ours(scene.case())},
+        {f"group {g}": [c for c in categories if c % 12 == g] for g in range(12)},
+        galleries={"segm": [DrawnGallery(name, 99_999, cards) for name in names]},
+        not_shown=[NotShown(i, 1, "y" * 200) for i in range(60)],
+    )
+    assert page.html.count("<image ") == 60
+    assert 3e6 < len(page.html.encode()) < 15e6
+    without = re.sub("(?s)<figure class=match>.*?</figure>", "", page.html)
+    assert len(without) < 5e5  # nothing else grows with the images
+
+
+def test_without_a_range_of_all_sizes_the_first_one_is_shown():
+    parameters = Parameters(area_ranges=(AreaRange("mine", 0, 900),))
+    scene = coco_cases.Scene().object((0, 0, 20, 20)).found((0, 0, 20, 20), 0.9)
+    page = render({"segm": run_ours(scene.case(parameters=parameters))})
+    assert page.html.count("<b>AP_mine</b> objects of up to 30² pixels") == 1
+    assert ("button", "AP_mine") in page.texts

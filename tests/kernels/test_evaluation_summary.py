@@ -164,7 +164,10 @@ def test_metrics_have_the_promised_shape():
         {"seen": [1], "unseen": [2]},
         [1, 4, 2, 3],
     )
-    assert list(document) == ["segm", "bbox", "bootstrap", "counts", "warnings"]
+    assert list(document) == [
+        *("segm", "bbox", "area_ranges", "bootstrap", "counts", "warnings")
+    ]
+    assert document["area_ranges"]["small"] == [0, 1024]
     masks = document["segm"]
     names = ["AP", "AP50", "AP75", "APs", "APm", "APl"]
     names += ["AR1", "AR10", "AR100", "ARs", "ARm", "ARl"]

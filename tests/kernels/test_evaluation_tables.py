@@ -8,7 +8,10 @@ import pytest
 from coco_reference import run_ours
 from rich.console import Console
 
+from deepmac.evaluation.meanings import meaning_of
+from deepmac.evaluation.parameters import AreaRange, Parameters
 from deepmac.evaluation.report import metrics
+from deepmac.evaluation.summary import main_figure
 from deepmac.evaluation.tables import (
     Table,
     as_csv,
@@ -17,6 +20,7 @@ from deepmac.evaluation.tables import (
     markdown,
     per_category_csv,
     tables,
+    tables_of,
     with_interval,
 )
 
@@ -128,6 +132,55 @@ def test_many_groups_become_rows(document):
         assert sum(line.split()[:2] == [name, "1"] for line in lines) == 1
 
 
+def test_a_cut_interval_is_told_below(document):
+    figures = document["segm"]
+    cut = figures | {"intervals": {"AP": (-0.125, 0.5)}}
+    text = markdown(document | {"segm": cut}, ["segm"])
+    assert "\\[0, 0.500\\]" in text
+    assert "In brackets: such an interval, cut at 0 and 1." in text
+
+
+@pytest.mark.parametrize(
+    ("figure", "words"),
+    [
+        ("AP", "average precision, over recall, IoU thresholds and categories"),
+        ("AP75", "average precision at IoU 0.75"),
+        ("APs", "objects of up to 32² pixels"),
+        ("ARm", "objects of 32² to 96² pixels"),
+        ("mean_iou_at_gt_boxes_large", "objects of 96² pixels and more"),
+        ("AP_mine", "objects of 0.25 to 1,000 pixels"),
+        ("AR_tiny", "tiny objects"),
+        ("AR_any", "all objects"),
+        ("AR1", "average recall, at most 1 detection an image and category"),
+        ("AR10", "average recall, at most 10 detections an image and category"),
+        ("AP@5", "average precision, at most 5 detections an image and category"),
+    ],
+)
+def test_meanings_in_words(figure, words):
+    ranges = {
+        "small": (0.0, 1024.0),
+        "medium": (1024.0, 9216.0),
+        "large": (9216.0, 1e10),
+        "mine": (0.25, 1000.0),
+        "any": (0.0, None),
+    }
+    assert meaning_of(figure, ranges) == words
+
+
+def test_own_ranges_take_the_place_of_what_says_nothing():
+    scene = coco_cases.Scene().object((0, 0, 20, 20)).found((0, 0, 20, 20), 0.9)
+    case = scene.case(parameters=Parameters(area_ranges=(AreaRange("mine", 0, 900),)))
+    evaluation = run_ours(case)
+    document = metrics({"segm": evaluation}, {}, [1])
+    (warning,) = [w for w in document["warnings"] if "area range" in w]
+    assert warning.startswith("no area range is called 'all': as in pycocotools")
+    assert warning.endswith("bear its name (mine)")
+    assert main_figure(evaluation.parameters) == "AP_mine"
+    (_, categories) = tables_of(document, "segm")
+    assert categories.columns == ["category", "objects", "AP_mine"]
+    assert categories.rows[0][1:] == ["1", "1.000"]
+
+
 def test_a_cell_that_breaks_the_line_is_quoted():
     assert as_csv([{"a": "x\ny", "b": None}], ("a",)) == b'a,b\n"x\ny",\n'
     assert as_csv([], ("a", "b")) == b"a,b\n"
@@ -143,4 +196,6 @@ def test_figures_as_they_are_shown():
     assert with_interval(0.3521, (0.341, 0.363)) == "0.352 ± 0.011"
     assert with_interval(0.3521, None) == "0.352"
     assert with_interval(None, None) == with_interval(-1, None) == "-"
+    assert with_interval(0.052, (-0.1, 0.131)) == "0.052 [0, 0.131]"
+    assert with_interval(0.952, (0.9, 1.2)) == "0.952 [0.900, 1]"
     assert with_interval(-0.02, (-0.03, -0.01), sign=True) == "-0.020 ± 0.010"
