@@ -10,9 +10,10 @@ import numpy as np
 
 from deepmac import charts
 from deepmac.evaluation.distributions import PrecisionCurves, precision_curves
+from deepmac.evaluation.meanings import label as name_of
 from deepmac.evaluation.meanings import meaning_of
 from deepmac.evaluation.summary import GIVEN_IOU, main_figure
-from deepmac.evaluation_page.tables import columns_of, interval_of, is_there, name_of
+from deepmac.evaluation_page.tables import columns_of, interval_of, is_there
 from deepmac.evaluation_page.view import (
     OTHERS,
     TENTHS,

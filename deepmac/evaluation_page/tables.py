@@ -4,12 +4,11 @@ import html
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from deepmac.evaluation.meanings import AreaRanges, meaning_of
+from deepmac.evaluation.meanings import AreaRanges, label, meaning_of
 from deepmac.evaluation.report import GIVEN_AP, GIVEN_IOU_BY_SIZE
 from deepmac.evaluation.summary import GIVEN_IOU
 from deepmac.evaluation.tables import beside_each_other, cut_interval
 
-_NAMES = {GIVEN_IOU: "IoU at boxes", GIVEN_AP: "AP at boxes"}
 _PRECISIONS = ("AP", "AP50", "AP75", "APs", "APm", "APl")
 
 Column = Mapping[str, Any]
@@ -44,7 +43,7 @@ def headline(figures: Mapping[str, Any], area_ranges: AreaRanges) -> str:
         f'<th scope="col" class=number>{html.escape(name)}</th>' for name in beside
     )
     rows = [
-        f'<tr><th scope="row">{html.escape(name_of(key))}</th>'
+        f'<tr><th scope="row">{html.escape(label(key))}</th>'
         f"{''.join(_cell(columns[name], key) for name in beside)}"
         f"<td class=meaning>{html.escape(meaning_of(key, area_ranges))}</td></tr>"
         for key in [*figures["stats"], *given[:1], *sizes, *given[1:]]
@@ -62,7 +61,7 @@ def _groups_as_rows(columns: Mapping[str, Column]) -> str:
     keys = [*_keys(columns["all"]), *_by_size(columns["all"])]
     keys = [k for k in keys if any(is_there(c.get(k)) for c in columns.values())]
     heads = "".join(
-        f'<th scope="col" class=number>{html.escape(name_of(key))}</th>' for key in keys
+        f'<th scope="col" class=number>{html.escape(label(key))}</th>' for key in keys
     )
     rows = "".join(
         f'<tr><th scope="row">{html.escape(name)}</th>'
@@ -92,7 +91,7 @@ def categories(rows: Sequence[Mapping[str, Any]], name: str) -> str:
     )
     has_groups = any(map(_groups, rows))
     heads = ["category", *(["groups"] if has_groups else []), "objects"]
-    heads += [name_of(key) for key in keys] + [f"IoU {size}" for size in sizes]
+    heads += [label(key) for key in keys] + [f"IoU {size}" for size in sizes]
     texts = 2 if has_groups else 1
     cells = "".join(
         f'<th scope="col" aria-sort="none"{"" if i < texts else " class=number"}>'
@@ -128,13 +127,6 @@ def pairs(rows: Sequence[tuple[str, str]]) -> str:
         for name, value in rows
     )
     return f"<div class=scroll><table class=pairs><tbody>{inner}</tbody></table></div>"
-
-
-def name_of(key: str) -> str:
-    """What a figure is called on the page."""
-    if key.startswith(f"{GIVEN_IOU}_"):
-        return f"IoU, {key.removeprefix(f'{GIVEN_IOU}_')}"
-    return _NAMES.get(key, key)
 
 
 def is_there(value: float | None) -> bool:

@@ -147,7 +147,7 @@ def test_a_cut_interval_is_told_below(document):
         ("AP75", "average precision at IoU 0.75"),
         ("APs", "objects of up to 32² pixels"),
         ("ARm", "objects of 32² to 96² pixels"),
-        ("mean_iou_at_gt_boxes_large", "objects of 96² pixels and more"),
+        ("mean_iou_at_gt_boxes_large", "mask IoU, objects of 96² pixels and more"),
         ("AP_mine", "objects of 0.25 to 1,000 pixels"),
         ("AR_tiny", "tiny objects"),
         ("AR_any", "all objects"),
