@@ -4,6 +4,7 @@ All give the same figures bit by bit.
 """
 
 import dataclasses
+import gc
 import multiprocessing
 import os
 import sys
@@ -125,7 +126,8 @@ class _Worker:
         cls, task: Task, reader: UnitReader, units: Sequence[str], num_processes: int
     ) -> list[Partial]:
         """What the units contribute, matched by several processes."""
-        # A forked process has the ground truth without a copy.
+        # A forked process has the ground truth without a copy, if no collector goes through it.
+        gc.freeze()
         start = "fork" if sys.platform == "linux" else "spawn"
         pool = ProcessPoolExecutor(
             num_processes,
@@ -141,6 +143,8 @@ class _Worker:
                 "a process that matches was ended from outside, as the system does where memory "
                 "runs out; try fewer with --num_processes"
             ) from None
+        finally:
+            gc.unfreeze()
 
     @classmethod
     def _start(cls, task: Task, reader: UnitReader) -> None:
