@@ -34,6 +34,7 @@ from deepmac.evaluation.summary import Evaluation
 MANY = settings(
     max_examples=200, deadline=None, suppress_health_check=[HealthCheck.too_slow]
 )
+SOME = settings(MANY, max_examples=75)
 
 
 @MANY
@@ -70,7 +71,7 @@ def merge_at_random(partials: list[Partial], seed: int) -> Partial:
     return partials[0]
 
 
-@MANY
+@SOME
 @given(case=cases(), num_shards=st.sampled_from([1, 2, 7]), seed=st.integers(0, 99))
 def test_any_sharding_and_merge_order_gives_the_same(case, num_shards, seed):
     whole = run_ours(case)
@@ -82,7 +83,7 @@ def test_any_sharding_and_merge_order_gives_the_same(case, num_shards, seed):
         )
 
 
-@MANY
+@SOME
 @given(case=cases(), num_shards=st.sampled_from([1, 2, 7]), seed=st.integers(0, 99))
 def test_merging_each_category_on_its_own_gives_the_same(case, num_shards, seed):
     whole = run_ours(case)
