@@ -27,7 +27,7 @@ from pathlib import Path
 import numpy as np
 from pycocotools import mask as coco_mask
 
-from benchmarks.val_like import write_set
+from benchmarks.val_like import set_in
 from deepmac.evaluation.accumulate import finalize
 from deepmac.evaluation.detections import Detections, read_detections
 from deepmac.evaluation.engine import match_images
@@ -261,9 +261,7 @@ def report(folder: Path, num_images: int, repeats: int) -> int:
         print(
             f"a directory of predictions, {number} process(es): {middle(runs).wall:.2f} s"
         )
-    small = folder / "quarter"
-    if not (small / "results.json").exists():
-        write_set(small, num_images // GROWTH)
+    small = set_in(folder / "quarter", num_images // GROWTH)
     quarter = in_turns(small, "segm", {"ours": _OURS}, repeats)["ours"]
     print(
         f"{num_images // GROWTH} images {quarter.cpu:.2f} s, {num_images} {whole['segm']:.2f} s: "
@@ -279,9 +277,7 @@ def main() -> int:
     parser.add_argument("--repeats", type=int, default=3)
     options = parser.parse_args()
     with tempfile.TemporaryDirectory() as temporary:
-        folder = options.folder or Path(temporary)
-        if not (folder / "results.json").exists():
-            write_set(folder, options.num_images)
+        folder = set_in(options.folder or Path(temporary), options.num_images)
         return report(folder, options.num_images, options.repeats)
 
 

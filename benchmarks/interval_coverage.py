@@ -25,7 +25,7 @@ from pathlib import Path
 
 import numpy as np
 
-from benchmarks.val_like import write_set
+from benchmarks.val_like import set_in
 from deepmac import evaluate
 from deepmac.evaluation.accumulate import finalize
 from deepmac.evaluation.bootstrap import draw_images, intervals, resample
@@ -226,9 +226,7 @@ def main() -> int:
     parser.add_argument("--trials", type=int, default=100)
     options = parser.parse_args()
     with tempfile.TemporaryDirectory() as temporary:
-        folder = options.folder or Path(temporary)
-        if not (folder / "results.json").exists():
-            write_set(folder, options.num_images)
+        folder = set_in(options.folder or Path(temporary), options.num_images)
         report(folder, options.trials)
     return 0
 

@@ -60,6 +60,13 @@ def write_set(folder: Path, num_images: int = 5000, seed: int = 0) -> None:
     (predictions / MANIFEST).write_bytes(orjson.dumps(manifest))
 
 
+def set_in(folder: Path, num_images: int) -> Path:
+    """A folder with the set, which is written if it is not there."""
+    if not (folder / "results.json").exists():
+        write_set(folder, num_images)
+    return folder
+
+
 def _image(
     rng: np.random.Generator, index: int, num_annotations: int
 ) -> tuple[dict[str, Any], list[dict[str, Any]], list[dict[str, Any]]]:

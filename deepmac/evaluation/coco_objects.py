@@ -3,7 +3,7 @@
 import collections
 import dataclasses
 import itertools
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -11,8 +11,15 @@ import numpy as np
 from deepmac.errors import DataError, OptionError, one_of
 from deepmac.evaluation.columns import Place, boxes, column, index_of, numbers
 from deepmac.evaluation.detections import Detections, rectangle
+from deepmac.evaluation.engine import whole_images
 from deepmac.evaluation.ground_truth import GroundTruth
-from deepmac.evaluation.matching import find_matches, match_pairs
+from deepmac.evaluation.matching import (
+    find_matches,
+    ignored_by_range,
+    match_pairs,
+    outside_ranges,
+    rank_in_cells,
+)
 from deepmac.evaluation.oracle import GivenBoxes
 from deepmac.evaluation.overlaps import cells_of, near_pairs
 from deepmac.evaluation.parameters import AreaRange, Parameters, Scope
@@ -21,8 +28,6 @@ from deepmac.evaluation.segmentations import read_masks
 from deepmac.evaluation.state import Partial, count_truths, keep_matches, merge
 from deepmac.masks import coco_mask
 from deepmac.text import short
-
-_CHUNK = 20_000  # detections matched at once
 
 
 @dataclasses.dataclass(frozen=True, slots=True, eq=False)
@@ -153,7 +158,7 @@ def match_all(data: CocoInput) -> Partial:
     truth, parameters = data.ground_truth, data.parameters
     images = np.arange(len(data.scope.image_ids))
     partials = [count_truths(truth, images, parameters, {})]
-    for rows in _whole_images(data.found.image):
+    for rows in whole_images(data.found.image):
         some, num_other = data.found_whole(rows)
         counts = _unusual_shapes(data, rows, some)
         counts += collections.Counter(
@@ -195,14 +200,11 @@ def image_results(data: CocoInput, params: Any) -> list[dict[str, Any] | None]:
     """
     parameters, truth = data.parameters, data.ground_truth
     found, _ = data.found_whole(np.arange(len(data.found)))
-    cells, truth_cells = (
-        cells_of(rows, data.scope, parameters) for rows in (found, truth)
-    )
-    order, cells = _ranked(found.score, cells, parameters.max_dets[-1])
+    truth_cells = cells_of(truth, data.scope, parameters)
+    order, cells, _ = rank_in_cells(found, data.scope, parameters)
     pairs, iou = near_pairs(truth, found, order, cells, parameters)
-    low, high = np.array([[a.low, a.high] for a in parameters.area_ranges]).T[..., None]
-    is_ignored = (truth.area < low) | (truth.area > high) | truth.is_ignored  # [A, G]
-    is_outside = ((found.area < low) | (found.area > high))[:, order]  # [A, D]
+    is_ignored = ignored_by_range(truth, parameters)  # [A, G]
+    is_outside = outside_ranges(found.area, parameters)[:, order]  # [A, D]
     thresholds = np.array(parameters.effective_thresholds)
     assigned, places = match_pairs(pairs, iou, is_ignored, truth.is_crowd, thresholds)
     truth_ids, found_ids = (
@@ -255,10 +257,8 @@ def image_ious(
     Made by pycocotools itself, all pairs of them: evaluating does not need most.
     """
     parameters, truth, found = data.parameters, data.ground_truth, data.found
-    cells, truth_cells = (
-        cells_of(rows, data.scope, parameters) for rows in (found, truth)
-    )
-    order, cells = _ranked(found.score, cells, parameters.max_dets[-1])
+    truth_cells = cells_of(truth, data.scope, parameters)
+    order, cells, _ = rank_in_cells(found, data.scope, parameters)
     category_ids = params.catIds if parameters.use_categories else [-1]
     ious: dict[tuple[Any, Any], Any] = {
         (i, c): [] for i in params.imgIds for c in category_ids
@@ -354,23 +354,6 @@ def _shapes(
     of_images = np.array(sizes, np.int64).reshape(-1, 2)
     masks, num_other = read_masks(values, of_images, place, "reference")
     return np.zeros((0, 4)), masks, num_other
-
-
-def _whole_images(image: np.ndarray) -> Iterator[np.ndarray]:
-    """Rows of ascending images, int [N]: as many whole ones together as have about `_CHUNK`."""
-    first = np.unique(np.searchsorted(image, image[::_CHUNK]))
-    for start, stop in itertools.pairwise([*first.tolist(), len(image)]):
-        yield np.arange(start, stop)
-
-
-def _ranked(
-    score: np.ndarray, cells: np.ndarray, limit: int
-) -> tuple[np.ndarray, np.ndarray]:
-    """Rows of the detections within the limit by cell and falling score; and their cells."""
-    order = np.lexsort((-score, cells))
-    cells = cells[order]
-    kept = np.arange(len(cells)) - np.searchsorted(cells, cells) < limit
-    return order[kept], cells[kept]
 
 
 def _cell(

@@ -27,6 +27,8 @@ from deepmac.evaluation.summary import Evaluation
 _UNIT = "unit "  # begins an event that tells which unit it comes from
 _OF_FILES = ("results", "detections")  # events that are no matter of the figures
 
+_CHUNK = 20_000  # detections matched at once
+
 Results = tuple[Sequence[Any], Place]
 """COCO results of whole images, and what names each of them in an error."""
 
@@ -111,7 +113,7 @@ def match_results(
     parameters: Parameters,
     *,
     name: str,
-    chunk: int = 20_000,
+    chunk: int = _CHUNK,
 ) -> Partial:
     """What one unit of results contributes, with events that tell whether it is complete.
 
@@ -131,7 +133,9 @@ def match_results(
         results, truths.scope, known, parameters, form, place
     )
     partials = []
-    for some in _whole_images(detections, chunk):
+    for rows in whole_images(detections.image, chunk):
+        # As a rule they are all: a copy less
+        some = detections if len(rows) == len(detections) else detections.take(rows)
         ground_truth = truths.of_images(np.unique(some.image))
         partials.append(match_images(ground_truth, some, parameters))
     counts[_UNIT + name] = 1
@@ -152,12 +156,15 @@ def match_images(
     )
 
 
-def _whole_images(detections: Detections, chunk: int) -> Iterator[Detections]:
-    """The detections image by image, as many images together as hold about `chunk`."""
-    if len(detections) <= 2 * chunk:  # a copy less
-        yield detections
-        return
-    first_of_image = np.searchsorted(detections.image, detections.image[::chunk])
-    edges = np.append(np.unique(first_of_image), len(detections)).tolist()
-    for start, stop in itertools.pairwise(edges):
-        yield detections.take(np.arange(start, stop))
+def whole_images(image: np.ndarray, chunk: int = _CHUNK) -> Iterator[np.ndarray]:
+    """Rows of images, int64 [..]: as many whole ones together as have about `chunk`.
+
+    Args:
+        image: int [N], ascending.
+        chunk: rows.
+    """
+    first = np.searchsorted(
+        image, image[::chunk] if len(image) > 2 * chunk else image[:1]
+    )
+    for start, stop in itertools.pairwise([*np.unique(first).tolist(), len(image)]):
+        yield np.arange(start, stop)

@@ -112,9 +112,9 @@ def find_matches(
     truth. IoU is the reference's: float64, boxes without an extra pixel, mask pixels as whole
     numbers; for a crowd the part of the detection that it covers.
     """
-    order, cells, rank = _ranked(detections, ground_truth.scope, parameters)
+    order, cells, rank = rank_in_cells(detections, ground_truth.scope, parameters)
     pairs, iou = near_pairs(ground_truth, detections, order, cells, parameters)
-    is_ignored = _is_ignored(ground_truth, parameters)
+    is_ignored = ignored_by_range(ground_truth, parameters)
     thresholds = np.array(parameters.effective_thresholds)
     assigned, matched = match_pairs(
         pairs, iou, is_ignored, ground_truth.is_crowd, thresholds
@@ -128,16 +128,13 @@ def find_matches(
     ignored = is_matched & is_ignored[ranges, assigned]
     hits = is_matched & ~ignored & counts_as_match[assigned]
     first = assigned[:, 0, int(np.argmin(thresholds))]
-    outside = [
-        (detections.area < r.low) | (detections.area > r.high)
-        for r in parameters.area_ranges
-    ]
+    outside = outside_ranges(detections.area, parameters)
     return Matches(
         image=detections.image[order],
         category=detections.category[order] * np.int32(parameters.use_categories),
         score=detections.score[order],
         rank=rank,
-        is_outside=np.stack(outside, axis=-1)[order],
+        is_outside=outside.T[order],
         matched=matched.astype(np.int32),
         hits=hits,
         ignored=ignored,
@@ -149,7 +146,7 @@ def find_matches(
     )
 
 
-def _ranked(
+def rank_in_cells(
     detections: Detections, scope: Scope, parameters: Parameters
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Rows of the detections within the limit, in order of cell and falling score.
@@ -167,11 +164,14 @@ def _ranked(
     return order[kept], cells[kept], rank[kept].astype(np.int32)
 
 
-def _is_ignored(ground_truth: GroundTruth, parameters: Parameters) -> np.ndarray:
+def ignored_by_range(ground_truth: GroundTruth, parameters: Parameters) -> np.ndarray:
     """bool [A, G]: neither hit nor miss in an area range. Both ends of a range belong to it."""
-    area = ground_truth.area
-    outside = [(area < r.low) | (area > r.high) for r in parameters.area_ranges]
-    return np.stack(outside) | ground_truth.is_ignored
+    return outside_ranges(ground_truth.area, parameters) | ground_truth.is_ignored
+
+
+def outside_ranges(area: np.ndarray, parameters: Parameters) -> np.ndarray:
+    """bool [A, N], which of N areas, in pixels, lie outside each range."""
+    return np.stack([(area < r.low) | (area > r.high) for r in parameters.area_ranges])
 
 
 def _iou_of(

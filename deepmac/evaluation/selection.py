@@ -59,7 +59,7 @@ def choose_galleries(evaluation: Evaluation, number: int) -> list[Gallery]:
     match at the lowest IoU threshold, and there are two galleries more: the best-scored detections
     that are wrong, and objects that nothing matches.
     """
-    if is_for_given_boxes(evaluation):
+    if evaluation.has_given_boxes:
         return _of_given_boxes(evaluation, number)
     hits = hits_of(evaluation)
     return [
@@ -69,22 +69,16 @@ def choose_galleries(evaluation: Evaluation, number: int) -> list[Gallery]:
     ]
 
 
-def is_for_given_boxes(evaluation: Evaluation) -> bool:
-    """Whether masks are compared with those predicted for the annotations' boxes."""
-    return bool(evaluation.partial.counts["predictions_for_given_boxes"])
-
-
 def _of_given_boxes(evaluation: Evaluation, number: int) -> list[Gallery]:
     image, _, iou = evaluation.given_box_ious()
-    missing = set(evaluation.annotations_without_prediction().tolist())
-    ordinal = _compared(evaluation)
+    ordinal = evaluation.given_ordinals
 
     def gallery(name: str, order: np.ndarray) -> Gallery:
         chosen = [
             Choice(
                 image=int(image[i]),
                 ordinal=int(ordinal[i]),
-                iou=None if ordinal[i] in missing else float(iou[i]),
+                iou=None if np.isnan(iou[i]) else float(iou[i]),
             )
             for i in order[:number]
         ]
@@ -97,14 +91,6 @@ def _of_given_boxes(evaluation: Evaluation, number: int) -> list[Gallery]:
         gallery("best", np.lexsort((lots, -value))),
         gallery("random", np.argsort(lots)),
     ]
-
-
-def _compared(evaluation: Evaluation) -> np.ndarray:
-    """Numbers of the annotations of `Evaluation.given_box_ious`, in its order."""
-    partial = evaluation.partial
-    num_ranges = len(evaluation.parameters.area_ranges)
-    is_compared = unpack_bits(partial.truth_roles, num_ranges + 1)[:, -1]
-    return np.sort(partial.truth_ordinal[is_compared]).astype(np.int64)
 
 
 def _of_matches(evaluation: Evaluation, hits: Hits, number: int) -> list[Gallery]:

@@ -12,7 +12,7 @@ import orjson
 
 from deepmac.errors import DataError
 from deepmac.evaluation.ground_truth import GroundTruth
-from deepmac.evaluation.matching import Matches
+from deepmac.evaluation.matching import Matches, ignored_by_range
 from deepmac.evaluation.oracle import GivenBoxes
 from deepmac.evaluation.parameters import Parameters, Scope, terms_of
 
@@ -66,7 +66,7 @@ class Partial:
     @property
     def nbytes(self) -> int:
         """Bytes of the arrays."""
-        return sum(getattr(self, name).nbytes for name in _ARRAYS)
+        return sum(getattr(self, name).nbytes for name in ARRAYS)
 
     def to_bytes(self) -> bytes:
         """The same as an uncompressed `.npz` file; `from_bytes` reads it. Holds no pickle."""
@@ -75,7 +75,7 @@ class Partial:
         np.savez(
             buffer,
             header=np.frombuffer(header, np.uint8),
-            **{name: getattr(self, name) for name in _ARRAYS},
+            **{name: getattr(self, name) for name in ARRAYS},
         )
         return buffer.getvalue()
 
@@ -92,7 +92,7 @@ class Partial:
                 return cls(
                     terms=header["terms"],
                     counts=collections.Counter(header["counts"]),
-                    **{name: arrays[name] for name in _ARRAYS},
+                    **{name: arrays[name] for name in ARRAYS},
                 )
         except (ValueError, KeyError, OSError, zipfile.BadZipFile) as e:
             raise DataError(f"not a partial evaluation result: {e}") from e
@@ -103,9 +103,9 @@ _OF_IMAGES = (
     *("truth_ordinal", "truth_image", "truth_category", "truth_roles"),
     *("given_ordinal", "given_iou"),
 )
-_OF_DETECTIONS = ("image", "category", "score", "rank", "outside")
-_OF_MATCHES = ("hits", "ignored", "matched_ordinal", "matched_iou")
-_ARRAYS = (*_OF_IMAGES, *_OF_DETECTIONS, "matched", *_OF_MATCHES)
+OF_DETECTIONS = ("image", "category", "score", "rank", "outside")
+OF_MATCHES = ("hits", "ignored", "matched_ordinal", "matched_iou")
+ARRAYS = (*_OF_IMAGES, *OF_DETECTIONS, "matched", *OF_MATCHES)
 
 
 def empty_partial(
@@ -156,11 +156,7 @@ def count_truths(
         counts: events to keep with it.
     """
     empty = empty_partial(parameters, ground_truth.scope, counts)
-    area = ground_truth.area
-    roles = [
-        ~ground_truth.is_ignored & (area >= r.low) & (area <= r.high)
-        for r in parameters.area_ranges
-    ]
+    roles = list(~ignored_by_range(ground_truth, parameters))
     roles.append(~ground_truth.is_crowd & (parameters.iou_type == "segm"))
     return dataclasses.replace(
         empty,
@@ -227,7 +223,7 @@ def merge(
     if len(partials) == 1:
         return first
     arrays = {
-        name: np.concatenate([getattr(p, name) for p in partials]) for name in _ARRAYS
+        name: np.concatenate([getattr(p, name) for p in partials]) for name in ARRAYS
     }
     for name, what in (
         ("counted_images", "ground truth"),
@@ -258,16 +254,16 @@ def by_category(partial: Partial) -> Iterator[tuple[int, Partial]]:
     categories, first = np.unique(partial.category[order], return_index=True)
     row_of_match = np.full(len(order), -1)
     row_of_match[partial.matched] = np.arange(len(partial.matched))
-    nothing = {name: getattr(partial, name)[:0] for name in _ARRAYS}
+    nothing = {name: getattr(partial, name)[:0] for name in ARRAYS}
     for category, rows in zip(
         categories.tolist(), np.split(order, first[1:]), strict=False
     ):
         matched = np.flatnonzero(row_of_match[rows] >= 0)
         some = row_of_match[rows[matched]]
         arrays = nothing | {
-            **{name: getattr(partial, name)[rows] for name in _OF_DETECTIONS},
+            **{name: getattr(partial, name)[rows] for name in OF_DETECTIONS},
             "matched": matched.astype(np.int32),
-            **{name: getattr(partial, name)[some] for name in _OF_MATCHES},
+            **{name: getattr(partial, name)[some] for name in OF_MATCHES},
         }
         yield category, Partial(partial.terms, collections.Counter(), **arrays)
     rest = nothing | {name: getattr(partial, name) for name in _OF_IMAGES}

@@ -127,6 +127,11 @@ class Evaluation:
         rows = given.is_in_range[:, area]
         return given.image[rows], given.category[rows], given.iou[rows]
 
+    @property
+    def given_ordinals(self) -> np.ndarray:
+        """int64 [N], numbers (`GroundTruth.ordinal`) of the annotations of `given_box_ious`."""
+        return self._given.ordinal
+
     def annotations_without_prediction(self) -> np.ndarray:
         """Numbers (`GroundTruth.ordinal`) of the annotations that no prediction was made for.
 

@@ -14,7 +14,6 @@ from deepmac.evaluation.distributions import (
     reliability,
 )
 from deepmac.evaluation.report import GIVEN_IOU_BY_SIZE
-from deepmac.evaluation.selection import is_for_given_boxes
 from deepmac.evaluation_page.tables import columns_of
 from deepmac.evaluation_page.view import (
     TENTHS,
@@ -32,7 +31,7 @@ _FEWEST = 5  # detections of a bin whose share says something
 def overlaps(view: View) -> str:
     """Histograms of the IoU, and its mean by the size of the object."""
     drawn, evaluation = [], view.evaluation
-    if is_for_given_boxes(evaluation):
+    if evaluation.has_given_boxes:
         _, category, iou = evaluation.given_box_ious()
         drawn.append(
             _histogram(

@@ -8,7 +8,6 @@ import importlib.resources
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from deepmac.evaluation.selection import is_for_given_boxes
 from deepmac.evaluation.summary import Evaluation
 from deepmac.evaluation_page.cards import (
     LEGEND,
@@ -109,9 +108,7 @@ def _kind(
     view = View(evaluation, figures, groups, document["area_ranges"])
     legend = view.legend()
     rows = figures["per_category"]
-    pictures = galleries_html(
-        galleries, kind, _NOUNS[kind], is_for_given_boxes(evaluation)
-    )
+    pictures = galleries_html(galleries, kind, _NOUNS[kind], evaluation.has_given_boxes)
     parts = [
         f"<h2>{_TITLES[kind]}</h2>",
         _intervals_note(document),
