@@ -11,6 +11,7 @@ the one before are pasted and run-length coded in another.
 import collections
 import contextlib
 import dataclasses
+import functools
 import itertools
 import math
 from collections.abc import Iterable, Iterator, Sequence
@@ -32,7 +33,7 @@ from deepmac.instances import (
     Instance,
 )
 from deepmac.masks import encode_rle, rle_area
-from deepmac.paste import THRESHOLD, paste_rle
+from deepmac.paste import THRESHOLD, paste_rles
 from deepmac.predictors.checked import CheckedPredictor
 
 _IN_FRAME_BYTES = 256 << 20  # of full-size masks asked for at one time
@@ -102,16 +103,27 @@ def label_images(
         MemoryError: see above; whatever the backend raises in its place becomes one.
     """
     jobs = (_Job(example, predictor, settings) for example in examples)
-    pasted: collections.deque[list[Future[ImageLabels]]] = collections.deque()
+    pasted: collections.deque[Future[list[ImageLabels]]] = collections.deque()
+    # Whole batches change threads, not images: waking a thread costs as much as pasting a mask.
     with _thread("decode") as decoding, _thread("paste") as pasting:
-        ready = _ahead(jobs, settings.micro_batch, decoding)
-        while batch := list(itertools.islice(ready, settings.micro_batch)):
+        take = functools.partial(_take, jobs, settings.micro_batch)
+        coming = decoding.submit(take)
+        while batch := coming.result():
+            coming = decoding.submit(take)
             _predict([job for job in batch if job.wants_masks], predictor, settings)
-            pasted.append([pasting.submit(job.labels, settings) for job in batch])
+            pasted.append(pasting.submit(_labels, batch, settings))
             if len(pasted) > 1:
-                yield from (labels.result() for labels in pasted.popleft())
-        for batch in pasted:
-            yield from (labels.result() for labels in batch)
+                yield from pasted.popleft().result()
+        for labels in pasted:
+            yield from labels.result()
+
+
+def _take(jobs: Iterator["_Job"], count: int) -> list["_Job"]:
+    return list(itertools.islice(jobs, count))
+
+
+def _labels(batch: Sequence["_Job"], settings: Settings) -> list[ImageLabels]:
+    return [job.labels(settings) for job in batch]
 
 
 @contextlib.contextmanager
@@ -124,24 +136,14 @@ def _thread(name: str) -> Iterator[ThreadPoolExecutor]:
         executor.shutdown(cancel_futures=True)
 
 
-def _ahead(
-    items: Iterator["_Job"], count: int, executor: ThreadPoolExecutor
-) -> Iterator["_Job"]:
-    """The same items, `count` of which are taken before their turn, in another thread."""
-    coming = collections.deque(executor.submit(next, items, None) for _ in range(count))
-    while (item := coming.popleft().result()) is not None:
-        coming.append(executor.submit(next, items, None))
-        yield item
-
-
 @dataclasses.dataclass(frozen=True, slots=True)
 class _Mask:
-    """A predicted mask in the frame of its image; `box` [4] is the given or the detected one."""
+    """A predicted mask in the frame of its image; the box is the given or the detected one."""
 
     rle: RLE
     score: float
     category_id: int
-    box: np.ndarray
+    box_xywh: list[float]
 
 
 class _Job:
@@ -240,7 +242,7 @@ class _Job:
                 "size": list(mask.rle["size"]),
                 "counts": mask.rle["counts"].decode("ascii"),
             },
-            "box_xywh": to_xywh(mask.box).tolist(),
+            "box_xywh": mask.box_xywh,
         }
         if instance is None:
             return row | {"category_id": mask.category_id}
@@ -337,22 +339,21 @@ def _in_image(
     if isinstance(result, ImageMasks):
         rles = [encode_rle(mask) for mask in result.masks]
     else:
-        rles = [
-            paste_rle(
-                probs,
-                box_norm,
-                height,
-                width,
-                settings.mask_threshold,
-                reference_quirks=settings.reference_quirks,
-            )
-            for probs, box_norm in zip(
-                result.mask_probs, normalise(boxes, height, width), strict=True
-            )
-        ]
+        rles = paste_rles(
+            result.mask_probs,
+            normalise(boxes, height, width),
+            height,
+            width,
+            settings.mask_threshold,
+            reference_quirks=settings.reference_quirks,
+        )
     return [
-        _Mask(rle, float(score), int(category_id), box)
-        for rle, score, category_id, box in zip(
-            rles, result.scores, result.category_ids, boxes, strict=True
+        _Mask(rle, score, category_id, box_xywh)
+        for rle, score, category_id, box_xywh in zip(
+            rles,
+            result.scores.tolist(),
+            result.category_ids.tolist(),
+            to_xywh(boxes).tolist(),
+            strict=True,
         )
     ]

@@ -297,20 +297,51 @@ def rle_from_runs(runs: Sequence[int], height: int, width: int) -> RLE:
     if height * width <= _ALWAYS_ROOM:
         size_and_runs = {"size": [height, width], "counts": list(runs)}
         return coco_mask.frPyObjects(size_and_runs, height, width)
-    return {"size": [height, width], "counts": _text_of_runs(runs)}
+    return rles_from_runs([np.array(runs, np.int64)], height, width)[0]
 
 
-def _text_of_runs(runs: Sequence[int]) -> bytes:
-    """The inverse of `runs_of` for one mask."""
-    text = bytearray()
-    for index, run in enumerate(runs):
-        left = run - (runs[index - 2] if index > 2 else 0)
-        more = True
-        while more:
-            bits, left = left & 31, left >> 5
-            more = left != (-1 if bits & 16 else 0)
-            text.append(48 + bits + 32 * more)
-    return bytes(text)
+def rles_from_runs(runs: Sequence[np.ndarray], height: int, width: int) -> list[RLE]:
+    """`rle_from_runs` of many masks of one size, int64 [R] each with R > 0, in one pass."""
+    if not runs:
+        return []
+    lengths = [len(r) for r in runs]
+    text, stops = _text_of_runs(np.concatenate(runs), np.array(lengths))
+    starts = [0, *stops[:-1]]
+    return [
+        {"size": [height, width], "counts": text[start:stop]}
+        for start, stop in zip(starts, stops, strict=True)
+    ]
+
+
+def _text_of_runs(runs: np.ndarray, lengths: np.ndarray) -> tuple[bytes, list[int]]:
+    """The inverse of `runs_of_text`.
+
+    Args:
+        runs: int64 [R], under 2^29, of N masks one after the other.
+        lengths: int64 [N], runs of each mask, positive.
+
+    Returns:
+        Their texts one after the other, and where each ends.
+    """
+    ends = lengths.cumsum()
+    # From its fourth on, a run is told as the difference to the one before the last.
+    numbers = runs.copy()
+    numbers[3:] -= runs[1:-2]
+    first = ends - lengths
+    whole = np.concatenate([first, *(first[lengths > n] + n for n in (1, 2))])
+    numbers[whole] = runs[whole]
+    # Characters of five bits, the lowest first; bit 5 says that more follow, the last carries a sign.
+    sizes = np.where(numbers < 0, ~numbers, numbers)
+    num_characters = np.searchsorted(_CHARACTERS, sizes, "right") + 1
+    places = np.arange(num_characters.max())
+    characters = (numbers[:, None] >> 5 * places & 31) + 48
+    characters += 32 * (places < num_characters[:, None] - 1)
+    used = places < num_characters[:, None]
+    text = characters.astype(np.uint8)[used].tobytes()
+    return text, num_characters.cumsum()[ends - 1].tolist()
+
+
+_CHARACTERS = 1 << np.arange(4, 30, 5)  # numbers that need a character more
 
 
 def _without_empty_runs(rle: RLE) -> RLE:

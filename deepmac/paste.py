@@ -1,12 +1,14 @@
 """RoI masks back into the image they were cut from: as probabilities, pixels or run lengths."""
 
 import dataclasses
+import functools
+from collections.abc import Iterator
 
 import numpy as np
 
 from deepmac.errors import DataError
 from deepmac.instances import RLE
-from deepmac.masks import rle_from_runs
+from deepmac.masks import rles_from_runs
 
 THRESHOLD = 0.5
 """A pixel is foreground when its probability is above this."""
@@ -16,6 +18,10 @@ EDGE_TOLERANCE = 1e-5
 
 # A box side is taken as at least this part of the image, as in the reference
 _MIN_SIDE = 1e-4
+
+_AT_ONCE = (
+    64  # boxes that are placed together: 8 bytes for each and each pixel of an axis
+)
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -62,7 +68,9 @@ def paste_mask(
     Raises:
         DataError: the mask has a side under 2, or the box is not finite.
     """
-    patch = resample(probs, box_norm, height, width, reference_quirks=reference_quirks)
+    boxes_norm = np.asarray(box_norm)[None]
+    probs = np.asarray(probs)[None]
+    (patch,) = patches(probs, boxes_norm, height, width, reference_quirks)
     image = np.zeros((height, width), patch.values.dtype)
     h, w = patch.values.shape
     image[patch.top : patch.top + h, patch.left : patch.left + w] = patch.values
@@ -88,27 +96,29 @@ def paste_masks(
         bool [N, height, width]. At no time is there a float array of the image's size.
     """
     masks = np.zeros((len(probs), height, width), bool)
-    for mask, prob, box in zip(masks, probs, boxes_norm, strict=True):
-        patch = resample(prob, box, height, width, reference_quirks=reference_quirks)
+    every = patches(probs, boxes_norm, height, width, reference_quirks)
+    for mask, patch in zip(masks, every, strict=True):
         h, w = patch.values.shape
         rows = slice(patch.top, patch.top + h)
         mask[rows, patch.left : patch.left + w] = patch.values > threshold
     return masks
 
 
-def paste_rle(
+def paste_rles(
     probs: np.ndarray,
-    box_norm: np.ndarray,
+    boxes_norm: np.ndarray,
     height: int,
     width: int,
     threshold: float = THRESHOLD,
     *,
     reference_quirks: bool | None = None,
-) -> RLE:
-    """Run lengths of `paste_mask(...) > threshold`, made without an array of the image's size."""
-    patch = resample(probs, box_norm, height, width, reference_quirks=reference_quirks)
-    runs = _runs(patch.values > threshold, patch.top, patch.left, height, width)
-    return rle_from_runs(runs.tolist(), height, width)
+) -> list[RLE]:
+    """Run lengths of `paste_masks`, made without an array of the image's size."""
+    runs = [
+        _runs(patch.values > threshold, patch.top, patch.left, height, width)
+        for patch in patches(probs, boxes_norm, height, width, reference_quirks)
+    ]
+    return rles_from_runs(runs, height, width)
 
 
 def mean_foreground(probs: np.ndarray, threshold: float = THRESHOLD) -> np.ndarray:
@@ -126,59 +136,90 @@ def mean_foreground(probs: np.ndarray, threshold: float = THRESHOLD) -> np.ndarr
     return (total / np.maximum(count, 1)).astype(np.float32)
 
 
-def resample(
+def patches(
     probs: np.ndarray,
-    box_norm: np.ndarray,
+    boxes_norm: np.ndarray,
     height: int,
     width: int,
-    *,
     reference_quirks: bool | None = None,
-) -> Patch:
-    """The part of `paste_mask` inside the box. Arguments and errors are the same."""
-    probs, box = np.asarray(probs), np.asarray(box_norm)
-    if probs.ndim != 2 or min(probs.shape) < 2:
-        raise DataError(f"a RoI mask must be at least 2 x 2, got {probs.shape}")
-    if not np.isfinite(box).all():
-        raise DataError(f"box {box.tolist()} holds a number that is not finite")
-    ymin, xmin, ymax, xmax = box
-    place = _place_as_reference if reference_quirks else _place
-    top, rows = place(ymin, ymax, height, probs.shape[0])
-    left, cols = place(xmin, xmax, width, probs.shape[1])
-    if probs.dtype in (np.bool_, np.uint8):
-        nearest = np.ix_((rows + 0.5).astype(int), (cols + 0.5).astype(int))
-        return Patch(top, left, probs[nearest].astype(np.uint8))
-    # Along the row first, then across: the reference's order, hence its rounding.
-    across = _blend(probs.astype(np.float32, copy=False).T, cols).T  # [S, w]
-    return Patch(top, left, _blend(across, rows))
-
-
-def _place(low: float, high: float, length: int, size: int) -> tuple[int, np.ndarray]:
-    """Where the pixels of one axis fall in the mask.
+) -> Iterator[Patch]:
+    """The part of `paste_mask` inside each of N boxes. Arguments and errors are the same.
 
     Args:
-        low, high: edges of the box, 0..1 of the axis.
+        probs: float, bool or uint8 [N, S, S].
+        boxes_norm: float [N, 4].
+    """
+    probs, boxes = np.asarray(probs), np.asarray(boxes_norm)
+    if probs.ndim != 3 or min(probs.shape[1:]) < 2:
+        raise DataError(f"a RoI mask must be at least 2 x 2, got {probs.shape[1:]}")
+    if not (finite := np.isfinite(boxes).all(axis=1)).all():
+        box = boxes[~finite][0].tolist()
+        raise DataError(f"box {box} holds a number that is not finite")
+    place = _place_as_reference if reference_quirks else _place
+    for first in range(0, len(probs), _AT_ONCE):
+        some = slice(first, first + _AT_ONCE)
+        ymin, xmin, ymax, xmax = boxes[some].T
+        down = place(ymin, ymax, height, probs.shape[1])
+        right = place(xmin, xmax, width, probs.shape[2])
+        for mask, (top, rows), (left, cols) in zip(
+            probs[some], down, right, strict=True
+        ):
+            yield Patch(top, left, _sampled(mask, rows, cols))
+
+
+def _sampled(mask: np.ndarray, rows: np.ndarray, cols: np.ndarray) -> np.ndarray:
+    """A mask [S, S] at positions [h] and [w], in samples: float32 [h, w], or uint8."""
+    if mask.dtype in (np.bool_, np.uint8):
+        nearest = np.ix_((rows + 0.5).astype(int), (cols + 0.5).astype(int))
+        return mask[nearest].astype(np.uint8)
+    # Along the row first, then across: the reference's order, hence its rounding.
+    across = _blend(mask.astype(np.float32, copy=False).T, cols).T  # [S, w]
+    return _blend(across, rows)
+
+
+def _place(
+    low: np.ndarray, high: np.ndarray, length: int, size: int
+) -> list[tuple[int, np.ndarray]]:
+    """Where the pixels of one axis fall in the masks.
+
+    Args:
+        low, high: edges of the boxes, 0..1 of the axis; float [N].
         length: of the axis in pixels.
-        size: of the mask in samples.
+        size: of a mask in samples.
 
     Returns:
-        The first pixel inside the box, and for it and each one after it up to the last one
-        inside its position, float32 [n], 0..size - 1.
+        For each box the first pixel inside it, and for that one and each one after it up to the
+        last one inside its position, float32 [n], 0..size - 1.
     """
-    low, high = float(low), float(high)
-    pixels = np.arange(length) / (length - 1) if length > 1 else np.array([0.5])
-    positions = (pixels - low) / max(high - low, _MIN_SIDE) * (size - 1)
-    first, last = np.searchsorted(
-        positions, [-EDGE_TOLERANCE, size - 1 + EDGE_TOLERANCE]
-    )
-    inside = positions[first:last].clip(0, size - 1)
-    return int(first), inside.astype(np.float32)
+    low, high = low.astype(np.float64), high.astype(np.float64)
+    positions = _pixels(length) - low[:, None]
+    positions /= np.maximum(high - low, _MIN_SIDE)[:, None]
+    positions *= size - 1
+    first = np.count_nonzero(positions < -EDGE_TOLERANCE, axis=1).tolist()
+    last = np.count_nonzero(positions < size - 1 + EDGE_TOLERANCE, axis=1).tolist()
+    inside = positions.clip(0, size - 1).astype(np.float32)
+    return [(a, row[a:b]) for a, b, row in zip(first, last, inside, strict=True)]
+
+
+@functools.lru_cache(maxsize=64)
+def _pixels(length: int) -> np.ndarray:
+    """Places of the pixels of an axis, 0..1; float64 [length], not to be written to."""
+    return np.arange(length) / (length - 1) if length > 1 else np.array([0.5])
 
 
 def _place_as_reference(
-    low: float, high: float, length: int, size: int
-) -> tuple[int, np.ndarray]:
+    low: np.ndarray, high: np.ndarray, length: int, size: int
+) -> list[tuple[int, np.ndarray]]:
     """`_place` with the reference's float32 arithmetic, step by step, and its sharp cut-off."""
-    edges = np.array([low, high], np.float32)
+    return [
+        _place_one_as_reference(edges, length, size)
+        for edges in np.stack([low, high], axis=1).astype(np.float32)
+    ]
+
+
+def _place_one_as_reference(
+    edges: np.ndarray, length: int, size: int
+) -> tuple[int, np.ndarray]:
     side = max(edges[1] - edges[0], np.float32(_MIN_SIDE))
     start, end = (np.array([0, 1], np.float32) - edges[0]) / side
     steps = np.float32(size - 1)
@@ -196,10 +237,13 @@ def _place_as_reference(
 def _blend(samples: np.ndarray, positions: np.ndarray) -> np.ndarray:
     """Linear interpolation along the first axis: [S, ...] at positions [n] gives [n, ...]."""
     below = np.floor(positions)
-    above = np.ceil(positions).astype(int)
-    fraction = (positions - below)[:, None]
-    low = samples[below.astype(int)]
-    return low + (samples[above] - low) * fraction
+    index = below.astype(np.intp)
+    steps = np.zeros_like(samples)  # the last sample has none after it
+    np.subtract(samples[1:], samples[:-1], out=steps[:-1])
+    blended = steps.take(index, axis=0)
+    blended *= (positions - below)[:, None]
+    blended += samples.take(index, axis=0)
+    return blended
 
 
 def _runs(mask: np.ndarray, top: int, left: int, height: int, width: int) -> np.ndarray:
@@ -213,19 +257,18 @@ def _runs(mask: np.ndarray, top: int, left: int, height: int, width: int) -> np.
         int64 [R], zeros and ones in turn, zeros first, column after column.
     """
     h, w = mask.shape
-    framed = np.zeros((w, h + 2), np.int8)
-    framed[:, 1:-1] = mask.T
-    change = np.diff(
-        framed, axis=1
-    )  # [w, h + 1]: 1 where a run starts, -1 past its end
-    starts, ends = np.argwhere(change == 1), np.argwhere(change == -1)  # (column, row)
-    if not len(starts):
-        return np.array([height * width])
-    to_pixel = np.array([height, 1])
-    first_pixel = left * height + top
-    starts, ends = starts @ to_pixel + first_pixel, ends @ to_pixel + first_pixel
+    # A zero between columns ends every run within its own; two more for the first and the last.
+    framed = np.zeros(w * (h + 1) + 2, bool)
+    framed[1:-1].reshape(w, h + 1)[:, :h] = mask.T
+    column, row = np.divmod((framed[1:] != framed[:-1]).nonzero()[0], h + 1)
+    borders = (left + column) * height + (top + row)  # starts and ends in turn
     # A run that reaches the bottom of a column goes on at the top of the next.
-    apart = starts[1:] != ends[:-1]
-    borders = [starts[np.append(True, apart)], ends[np.append(apart, True)]]
-    runs = np.diff(np.stack(borders, axis=1).ravel(), prepend=0, append=height * width)
+    starts, ends = borders[::2], borders[1::2]
+    if (joined := starts[1:] == ends[:-1]).any():
+        apart = ~joined
+        borders = np.stack(
+            [starts[np.append(True, apart)], ends[np.append(apart, True)]], axis=1
+        ).ravel()
+    borders = np.concatenate([[0], borders, [height * width]])
+    runs = borders[1:] - borders[:-1]
     return runs if runs[-1] else runs[:-1]

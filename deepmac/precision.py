@@ -10,7 +10,7 @@ from deepmac.boxes import normalise, to_xywh
 from deepmac.instances import BoxMasks, MaskPredictor
 from deepmac.label import is_want_of_memory
 from deepmac.masks import coco_mask, rle_area
-from deepmac.paste import THRESHOLD, paste_rle
+from deepmac.paste import THRESHOLD, paste_rles
 
 SAME_ENOUGH = 0.98
 """Mean IoU from which masks in bfloat16 count as those in float32."""
@@ -157,11 +157,12 @@ def _mask_ious(
 
     A box whose masks are both empty is left out.
     """
+    boxes_norm = normalise(boxes, *size)
+    pasted = (
+        paste_rles(b.mask_probs, boxes_norm, *size, threshold) for b in (one, other)
+    )
     ious = []
-    for box, *both in zip(
-        normalise(boxes, *size), one.mask_probs, other.mask_probs, strict=True
-    ):
-        a, b = (paste_rle(probs, box, *size, threshold) for probs in both)
+    for a, b in zip(*pasted, strict=True):
         if rle_area(a) or rle_area(b):
             ious.append(float(coco_mask.iou([a], [b], [0])[0, 0]))
     return ious

@@ -55,7 +55,9 @@ def decode_rgb(encoded: bytes, max_pixels: int = MAX_PIXELS) -> np.ndarray:
             raise DataError("an image of floating-point numbers has no colours")
         if "transparency" in image.info:
             image = image.convert("RGBA")  # a palette may give each colour an alpha
-        return np.array(image.convert("RGB"))
+        if image.mode != "RGB":  # else converting is a copy
+            image = image.convert("RGB")
+        return np.array(image)
 
 
 _opening = threading.Lock()

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 from deepmac.masks import decode_rle
-from deepmac.paste import paste_mask, paste_masks, paste_rle
+from deepmac.paste import paste_mask, paste_masks, paste_rles
 
 HERE = Path(__file__).parent / "paste"
 SIZES = [(37, 53), (14, 14), (100, 64)]
@@ -53,10 +53,10 @@ def test_binary_masks_of_whole_models_are_the_references(full, case):
     size = expected.shape[1:]
     quirks = {"reference_quirks": True}
     np.testing.assert_array_equal(paste_masks(probs, boxes, *size, **quirks), expected)
-    for prob, box, mask in zip(probs, boxes, expected, strict=True):
-        np.testing.assert_array_equal(
-            decode_rle(paste_rle(prob, box, *size, **quirks)), mask
-        )
+    for rle, mask in zip(
+        paste_rles(probs, boxes, *size, **quirks), expected, strict=True
+    ):
+        np.testing.assert_array_equal(decode_rle(rle), mask)
 
 
 @pytest.mark.parametrize("case", FULL)

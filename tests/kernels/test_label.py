@@ -163,7 +163,7 @@ def test_a_batch_that_memory_does_not_suffice_for_is_done_image_by_image():
 
 
 def test_an_image_whose_masks_cannot_be_pasted_costs_only_itself(monkeypatch):
-    paste, calls = label.paste_rle, []
+    paste, calls = label.paste_rles, []
 
     def fails_once(*args, **kwargs):
         calls.append(args)
@@ -171,7 +171,7 @@ def test_an_image_whose_masks_cannot_be_pasted_costs_only_itself(monkeypatch):
             raise ValueError("late")
         return paste(*args, **kwargs)
 
-    monkeypatch.setattr(label, "paste_rle", fails_once)
+    monkeypatch.setattr(label, "paste_rles", fails_once)
     done = run([example(i) for i in range(1, 6)], checked(Recorder()), micro_batch=2)
     assert [len(d.rows) for d in done] == [1, 1, 0, 1, 1]
     assert [d.failure and d.failure.message for d in done if d.failure] == ["late"]
@@ -181,7 +181,7 @@ def test_want_of_memory_while_pasting_stops_the_job(monkeypatch):
     def fails(*args, **kwargs):
         raise MemoryError
 
-    monkeypatch.setattr(label, "paste_rle", fails)
+    monkeypatch.setattr(label, "paste_rles", fails)
     with pytest.raises(MemoryError):
         run([example(1), example(2)], checked(Recorder()))
 

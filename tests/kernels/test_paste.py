@@ -8,7 +8,7 @@ from hypothesis.extra import numpy as hnp
 
 from deepmac.errors import DataError
 from deepmac.masks import decode_rle, encode_rle, rle_runs
-from deepmac.paste import mean_foreground, paste_mask, paste_masks, paste_rle
+from deepmac.paste import mean_foreground, paste_mask, paste_masks, paste_rles
 
 
 def draw(mask: np.ndarray) -> list[str]:
@@ -70,7 +70,7 @@ def test_a_box_that_overhangs_the_image_is_cut_not_squeezed():
 
 def test_a_box_between_the_pixels_gives_an_empty_mask():
     box = np.array([0.3, 0.3, 0.4, 0.4])
-    rle = paste_rle(np.ones((4, 4)), box, height=5, width=5)
+    (rle,) = paste_rles(np.ones((1, 4, 4)), box[None], height=5, width=5)
     assert rle_runs(rle["counts"]).tolist() == [25]
 
 
@@ -114,13 +114,12 @@ def test_only_the_box_is_resampled_and_nothing_is_lost(case):
 def test_run_lengths_are_those_of_the_pixels(case, threshold, quirks):
     probs, box, height, width = case
     pixels = paste_mask(*case, reference_quirks=quirks) > threshold
-    rle = paste_rle(probs, box, height, width, threshold, reference_quirks=quirks)
+    arguments = (probs[None], box[None], height, width, threshold)
+    (rle,) = paste_rles(*arguments, reference_quirks=quirks)
     assert rle == encode_rle(pixels)
     np.testing.assert_array_equal(decode_rle(rle), pixels)
-    many = paste_masks(
-        probs[None], box[None], height, width, threshold, reference_quirks=quirks
-    )
-    np.testing.assert_array_equal(many[0], pixels)
+    (many,) = paste_masks(*arguments, reference_quirks=quirks)
+    np.testing.assert_array_equal(many, pixels)
 
 
 @given(
@@ -128,7 +127,7 @@ def test_run_lengths_are_those_of_the_pixels(case, threshold, quirks):
 )
 def test_run_lengths_of_any_pattern_over_the_whole_image(mask):
     whole = np.array([0.0, 0.0, 1.0, 1.0])
-    assert paste_rle(mask, whole, *mask.shape) == encode_rle(mask)
+    assert paste_rles(mask[None], whole[None], *mask.shape) == [encode_rle(mask)]
 
 
 @given(seed=st.integers(0, 99))
@@ -165,4 +164,18 @@ def test_mean_foreground_averages_what_is_inside_and_is_zero_for_nothing():
 )
 def test_what_cannot_be_pasted_is_refused(shape, box, message):
     with pytest.raises(DataError, match=message):
-        paste_rle(np.ones(shape), np.array(box), 5, 5)
+        paste_rles(np.ones((1, *shape)), np.array([box]), 5, 5)
+
+
+@given(seed=st.integers(0, 99), quirks=st.booleans())
+def test_boxes_pasted_together_are_those_pasted_alone(seed, quirks):
+    rng = np.random.default_rng(seed)
+    count = int(rng.integers(0, 200))  # more than are placed together
+    probs = rng.random((count, 5, 5)).astype(np.float32)
+    boxes = np.sort(rng.uniform(-0.2, 1.2, (count, 2, 2)), axis=1).reshape(count, 4)
+    together = paste_rles(probs, boxes, 19, 31, reference_quirks=quirks)
+    alone = (
+        paste_mask(prob, box, 19, 31, reference_quirks=quirks) > 0.5
+        for prob, box in zip(probs, boxes, strict=True)
+    )
+    assert together == [encode_rle(mask) for mask in alone]
