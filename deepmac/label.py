@@ -111,6 +111,8 @@ def label_images(
         while batch := coming.result():
             coming = decoding.submit(take)
             _predict([job for job in batch if job.wants_masks], predictor, settings)
+            for job in batch:
+                job.image = None  # pixels are not needed any more
             pasted.append(pasting.submit(_labels, batch, settings))
             if len(pasted) > 1:
                 yield from pasted.popleft().result()
@@ -215,7 +217,6 @@ class _Job:
 
     def labels(self, settings: Settings) -> ImageLabels:
         """The outcome, once the predictor is done with the image or the image has failed."""
-        self.image = None  # pixels are not needed any more
         if self.result is not None:
             with self.failing():
                 self.masks = _in_image(self.result, self.boxes, self.size, settings)

@@ -4,6 +4,7 @@ import dataclasses
 import functools
 from collections.abc import Iterator
 
+import cv2
 import numpy as np
 
 from deepmac.errors import DataError
@@ -236,12 +237,12 @@ def _place_one_as_reference(
 
 def _blend(samples: np.ndarray, positions: np.ndarray) -> np.ndarray:
     """Linear interpolation along the first axis: [S, ...] at positions [n] gives [n, ...]."""
-    below = np.floor(positions)
-    index = below.astype(np.intp)
-    steps = np.zeros_like(samples)  # the last sample has none after it
+    index = positions.astype(np.intp)
+    steps = np.empty_like(samples)
     np.subtract(samples[1:], samples[:-1], out=steps[:-1])
+    steps[-1] = 0  # nothing comes after the last sample
     blended = steps.take(index, axis=0)
-    blended *= (positions - below)[:, None]
+    blended *= (positions - index.astype(np.float32))[:, None]
     blended += samples.take(index, axis=0)
     return blended
 
@@ -259,7 +260,9 @@ def _runs(mask: np.ndarray, top: int, left: int, height: int, width: int) -> np.
     h, w = mask.shape
     # A zero between columns ends every run within its own; two more for the first and the last.
     framed = np.zeros(w * (h + 1) + 2, bool)
-    framed[1:-1].reshape(w, h + 1)[:, :h] = mask.T
+    # OpenCV turns a mask in blocks, NumPy element by element.
+    columns = cv2.transpose(mask.view(np.uint8)) if mask.size else mask.T
+    framed[1:-1].reshape(w, h + 1)[:, :h] = columns
     column, row = np.divmod((framed[1:] != framed[:-1]).nonzero()[0], h + 1)
     borders = (left + column) * height + (top + row)  # starts and ends in turn
     # A run that reaches the bottom of a column goes on at the top of the next.

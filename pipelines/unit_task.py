@@ -7,6 +7,7 @@ import threading
 from typing import Any, Protocol
 
 from deepmac.errors import DataError
+from deepmac.processors import keep_freed_memory
 from pipelines.dead_letters import DeadLetter
 from pipelines.json_lines import dump_line, load_line
 from pipelines.storage import LocalOutput, open_output
@@ -112,6 +113,7 @@ def _setup_once(work: UnitWork) -> UnitWork:
     with _ready_lock:
         if key not in _ready:
             mine = pickle.loads(key)
+            keep_freed_memory()
             mine.setup()
             _ready.clear()  # a process that runs several jobs keeps the last one's models
             _ready[key] = mine
