@@ -16,6 +16,10 @@ from deepmac.text import short
 JOB = "job.json"  # which job this is, and its plan
 MANIFEST = "manifest.json"  # what the directory holds; there when it is complete
 COMMITS = "units"  # folder of commit records, one for each unit that is done
+DEAD_LETTERS = "dead_letters.jsonl"
+RUNS = "run.json"  # facts of each run
+PLAN = "plan"  # folder of what each unit needs, until the job has finished
+IN_FLIGHT = "in_flight"  # folder of marks: who does which unit, until it is done
 
 
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
@@ -139,7 +143,11 @@ JOB_SHAPE = {
     "version": str,
     "options": dict,
     "inputs": dict,
-    "plan": {"num_items": {str: int}, "context": {"categories": [(int, str)]}},
+    "plan": {
+        "num_items": {str: int},
+        "num_images": {str: int},
+        "context": {"categories": [(int, str)]},
+    },
 }
 """Of job.json, once its plan is made; see `deepmac.data.json_shape`."""
 COMMIT_SHAPE = {
