@@ -33,6 +33,8 @@ class Kind:
         files: the manifest's list of data files.
         counts: what an entry of that list counts -> its name among the counts of the unit.
         keys: what else the manifest must have; see `deepmac.data.json_shape`.
+        ending: of the data files' names, behind that of the unit.
+        exports: further files that the command makes on request.
     """
 
     name: str
@@ -41,6 +43,8 @@ class Kind:
     files: str
     counts: Mapping[str, str]
     keys: Mapping[str, Any]
+    ending: str
+    exports: tuple[str, ...] = ()
 
     def head(self) -> dict[str, Any]:
         """The beginning of a manifest."""
@@ -129,6 +133,7 @@ RECORDS = Kind(
         "categories": [{"id": int, "name": str}],
         "counts": {str: int},
     },
+    ending=".tfrecord",
 )
 PREDICTIONS = Kind(
     name="predictions",
@@ -137,6 +142,8 @@ PREDICTIONS = Kind(
     files="units",
     counts={"images": "images_out", "masks": "masks_out"},
     keys={"counts": {str: int}},
+    ending=".jsonl.gz",
+    exports=("predictions.json", "annotations.json", "review.html"),
 )
 JOB_SHAPE = {
     "job": str,
