@@ -272,10 +272,10 @@ def _print(
         console = Console(highlight=False, width=100)
     for kind in kinds:
         console.print(tables(document, kind))
-    if (times := observed.table()) is not None:
-        console.print(times)
     for warning in document["warnings"]:
         console.print(f"warning: {warning}", markup=False, soft_wrap=True)
+    if (times := observed.table()) is not None:
+        console.print(times)
     for name in names:
         console.print(f"{out}/{name}", markup=False, soft_wrap=True)
 

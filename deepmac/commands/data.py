@@ -253,7 +253,7 @@ def verify_(directory: str, reset: bool) -> None:
         console.print(
             f"{directory}: whole; {found.num_files} files, {found.num_images} images, "
             f"{found.num_bytes} bytes"
-            + (f"; {found.num_failed} images failed" if found.num_failed else ""),
+            + (f"; {found.num_failed} more failed" if found.num_failed else ""),
             markup=False,
         )
         return

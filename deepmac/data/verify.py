@@ -133,7 +133,7 @@ class _Folder:
         except FileNotFoundError:
             return None
 
-    def open(self, name: str) -> BinaryIO:
+    def open(self, name: str) -> io.BufferedReader:
         return (self.path / name).open("rb")
 
 

@@ -9,11 +9,12 @@ from types import SimpleNamespace
 import pytest
 from small_dataset import SmallDataset
 
+from deepmac.errors import DataError
 from deepmac.stage_times import StageTimes
 from pipelines import build_dataset, evaluate, infer, launch
 from pipelines import progress as progress_module
 from pipelines.beam_metrics import gather
-from pipelines.observation import Distribution
+from pipelines.observation import Distribution, Observation
 from pipelines.progress import Progress, describe_stall
 from pipelines.storage import LocalOutput, hold_output
 from pipelines.units import UnitReport, run_units
@@ -229,6 +230,24 @@ def test_who_does_a_unit_is_marked_while_it_is_done(tmp_path):
         assert mark["unit"] == name
         assert mark.keys() == {"unit", "host", "process", "since"}
     assert list((tmp_path / "out" / "in_flight").iterdir()) == []
+
+
+def test_a_unit_that_somebody_else_committed_counts_nowhere(tmp_path, monkeypatch):
+    tasks = []
+
+    def run_tasks(options, task, units, **_):
+        tasks.extend(task.run(*unit) for unit in [*units, *units])
+        return Observation()
+
+    monkeypatch.setattr(launch, "run_tasks", run_tasks)
+    run(tmp_path)
+    assert [done is None for done in tasks] == [False] * 3 + [True] * 3
+    (tmp_path / "units" / "slow.json").unlink()
+    with monkeypatch.context() as patch:  # somebody is quicker
+        patch.setattr(LocalOutput, "commit", lambda *_: False)
+        with pytest.raises(DataError, match="unit slow has not been committed"):
+            run(tmp_path)
+    assert tasks[-1] is None
 
 
 def test_marks_of_dead_workers_go_with_the_next_launcher(tmp_path):
