@@ -6,6 +6,7 @@ import functools
 import gzip
 import hashlib
 import io
+import itertools
 import json
 import os
 import zlib
@@ -40,6 +41,7 @@ from deepmac.instances import ImageId
 from deepmac.text import one_line, short
 
 _THREADS = 16  # more than there are cores: of storage that is far away, each waits
+_AT_ONCE = 1000  # units
 _WORKING = (PLAN, IN_FLIGHT, "attempts")  # folders for the time of the work
 _TEMPORARY = "."  # begins the names of files that are being written
 
@@ -166,11 +168,14 @@ def _verify_job(
 ) -> None:
     names = sorted(job["plan"]["num_items"])
     look = functools.partial(_look_at, folder, job["plan"]["num_images"])
-    letters = _Letters(folder)
     entries, counts = [], collections.Counter[str]()
     not_done, fingerprints = [], collections.defaultdict(list)
-    with ThreadPoolExecutor(_THREADS) as threads:
-        for unit in threads.map(look, names):
+    with ThreadPoolExecutor(_THREADS) as threads, _Letters(folder) as letters:
+        # What is handed to the threads is in memory, so never all of it.
+        starts = range(0, len(names), _AT_ONCE)
+        for unit in itertools.chain.from_iterable(
+            threads.map(look, names[start : start + _AT_ONCE]) for start in starts
+        ):
             result.findings += [Finding(p, unit.name) for p in unit.problems]
             if not unit.record:
                 not_done += [] if unit.problems else [unit.name]
@@ -189,6 +194,7 @@ def _verify_job(
                 result.num_bytes += data["bytes"]
                 result.num_images += record["counts"].get("images_out", 0)
                 result.num_failed += record["counts"].get("images_failed", 0)
+        wrong_letters = list(letters.problems())
     if len(not_done) > 20:
         number = f"{len(not_done)} of {len(names)} units"
         result.findings.append(Finding(f"{number} are not done: {one_of(not_done)}"))
@@ -204,7 +210,7 @@ def _verify_job(
         result.findings.append(Finding(f"no {MANIFEST}: the job has not finished"))
     elif not result.findings:
         manifest = _object(folder.read(MANIFEST))
-        found = (*letters.problems(), *_wrong_manifest(manifest, job, counts, entries))
+        found = (*wrong_letters, *_wrong_manifest(manifest, job, counts, entries))
         result.findings += map(Finding, found)
     result.findings += [
         Finding(f"{one_line(name)}: not of this job", is_stray=True)
@@ -323,27 +329,34 @@ class _Letters:
     """The merged dead letters, compared with those of one unit after the other."""
 
     def __init__(self, folder: _Folder):
-        data = folder.read(DEAD_LETTERS) if DEAD_LETTERS in folder.sizes else None
-        self._lines = None if data is None else enumerate(io.BytesIO(data), 1)
-        self._wrong: str | None = None
+        is_there = DEAD_LETTERS in folder.sizes
+        self._file = folder.open(DEAD_LETTERS) if is_there else None
+        self._lines = enumerate(self._file or (), 1)
+        self._wrong = None if is_there else f"no {DEAD_LETTERS}"
+
+    def __enter__(self) -> "_Letters":
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        if self._file is not None:
+            self._file.close()
 
     def expect(self, letters: Iterable[Any], unit: str) -> None:
         """These come next."""
         for letter in letters:
-            if self._wrong or self._lines is None:
+            if self._wrong:
                 return
             number, line = next(self._lines, (0, b""))
             if not number:
-                self._wrong = f"ends before those of {unit}"
+                self._wrong = f"{DEAD_LETTERS}: ends before those of {unit}"
             elif _loads(line) != letter:
-                self._wrong = f"line {number} is not what {COMMITS}/{unit}.json says"
+                where = f"{DEAD_LETTERS}: line {number}"
+                self._wrong = f"{where} is not what {COMMITS}/{unit}.json says"
 
     def problems(self) -> Iterator[str]:
         """What is wrong, when those of all units were expected."""
-        if self._lines is None:
-            yield f"no {DEAD_LETTERS}"
-        elif self._wrong:
-            yield f"{DEAD_LETTERS}: {self._wrong}"
+        if self._wrong:
+            yield self._wrong
         elif (number := next(self._lines, (0, b""))[0]) > 0:
             yield f"{DEAD_LETTERS}: line {number} is of no unit"
 
