@@ -7,14 +7,18 @@ against decoding the same JPEGs alone, CPU seconds of one process.
 `beam`: `build` and `label` on Beam's runner for one machine, against the same units done by a plain
 loop, CPU seconds of whole processes; the larger of two sizes less the smaller, so that what is paid
 once falls out, which is told as well.
-`processes`: units of `build` done by two processes of Beam's against one, in images per second from
-the beginning of the first unit to the end of the last.
+`processes`: units of `build` done by two processes of Beam's against one, in units per second from
+the first commit to the last.
 Images are those of `benchmarks.coco_like`: 640 x 480, 127 kB, 7 boxes. Prints Markdown.
 """
 
 import argparse
+import dataclasses
 import io
 import json
+import resource
+import shutil
+import subprocess
 import sys
 import tempfile
 import time
@@ -24,15 +28,18 @@ from pathlib import Path
 import cv2
 import numpy as np
 
+from benchmarks.build_speed import write_part
 from benchmarks.coco_like import write_set
 from deepmac.data.decode import decode_rgb
 from deepmac.instances import BoxMasks
 from deepmac.label import Settings
 from deepmac.predictors.checked import CheckedPredictor
+from deepmac.predictors.deepmac import DeepmacPredictor, load_network
 from deepmac.processors import keep_freed_memory
 from pipelines.label_work import LabelWork
 from pipelines.units import Unit
 
+CONFIG = "center_net_deepmac_1024x1024_coco"
 NUM_IMAGES = 200
 SIDE = 32  # of the masks, as in the published configurations
 ROUNDS = 7
@@ -70,6 +77,14 @@ class FreePredictor:
 def free_factory() -> FreePredictor:
     """For `--model benchmarks.overhead:free_factory`."""
     return FreePredictor()
+
+
+def network_factory() -> DeepmacPredictor:
+    """The largest published network at 512, float32, random weights."""
+    resizer = "model.center_net.image_resizer.keep_aspect_ratio_resizer"
+    overrides = [f"{resizer}.min_dimension=512", f"{resizer}.max_dimension=512"]
+    network = load_network(CONFIG, overrides=overrides, random_weights=True)
+    return DeepmacPredictor(network, precision="float32")
 
 
 def items_of(folder: Path) -> list[dict]:
@@ -140,8 +155,121 @@ def measure_free() -> None:
         print(f"| {name} | {cost:.2f} | {ours / cost:.2f} |")
 
 
+PLAIN = """
+from pipelines import launch, {module} as job
+
+def loop(options, task, units, *, progress, verbose=False):
+    task.setup()
+    for unit in units:
+        task.run(*unit)
+
+launch.run_tasks = loop
+raise SystemExit(job.main())
+"""
+
+
+@dataclasses.dataclass(frozen=True)
+class Job:
+    """A command to measure, on two sizes.
+
+    Attributes:
+        module: of `pipelines`.
+        options: of the command, besides input and output.
+        sizes: images of the smaller and of the larger run.
+    """
+
+    module: str
+    options: tuple[str, ...]
+    sizes: tuple[int, int]
+
+
+BUILD = Job("build_dataset", ("--num_shards=32",), (1000, 9000))
+LABEL = Job(
+    "infer", ("--model=benchmarks.overhead:network_factory", "--unit_images=4"), (4, 20)
+)
+
+
+def command_of(
+    job: Job, folder: Path, num_images: int, *, plain: bool = False
+) -> list[str]:
+    """The command for the first images of the set in a folder, to `folder/out`."""
+    program = ["-m", f"pipelines.{job.module}"]
+    if plain:
+        program = ["-c", PLAIN.format(module=job.module)]
+    return [
+        sys.executable,
+        *program,
+        f"--annotations={write_part(folder, num_images)}",
+        f"--images={folder / 'images'}",
+        f"--out={folder / 'out'}",
+        *job.options,
+    ]
+
+
+def run_fresh(command: list[str], folder: Path) -> float:
+    """CPU seconds of a command and of all that it starts; `folder/out` is emptied before."""
+    shutil.rmtree(folder / "out", ignore_errors=True)
+    before = resource.getrusage(resource.RUSAGE_CHILDREN)
+    subprocess.run(command, check=True, capture_output=True)
+    after = resource.getrusage(resource.RUSAGE_CHILDREN)
+    return after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
+
+
+def measure_beam(jobs: Sequence[Job] = (BUILD, LABEL)) -> None:
+    print(
+        "| | images | on Beam, CPU s | in a loop, CPU s | Beam's share | "
+        "of what more images cost |\n|---|---:|---:|---:|---:|---:|"
+    )
+    for job in jobs:
+        with tempfile.TemporaryDirectory() as temporary:
+            folder = Path(temporary) / "set"
+            write_set(folder, job.sizes[-1])
+            spent = {}
+            for size in job.sizes:
+                for plain in (False, True):
+                    command = command_of(job, folder, size, plain=plain)
+                    spent[size, plain] = run_fresh(command, folder)
+        small, large = job.sizes
+        beam, loop = spent[large, False], spent[large, True]
+        more = beam - spent[small, False], loop - spent[small, True]
+        print(
+            f"| {job.module} | {large} | {beam:.1f} | {loop:.1f} | {1 - loop / beam:.1%} | "
+            f"{1 - more[1] / more[0]:.1%} |",
+            flush=True,
+        )
+
+
+def rate_of_span(folder: Path) -> float:
+    """Units per second after the first commit, until the last."""
+    records = (folder / "out" / "units").iterdir()
+    times = sorted(record.stat().st_mtime for record in records)
+    return (len(times) - 1) / (times[-1] - times[0])
+
+
+def measure_processes(rounds: int = 3) -> None:
+    job = Job("build_dataset", ("--num_shards=128",), (6000, 6000))
+    ratios = []
+    with tempfile.TemporaryDirectory() as temporary:
+        folder = Path(temporary) / "set"
+        write_set(folder, job.sizes[0])
+        command = command_of(job, folder, job.sizes[0])
+        for _ in range(rounds):
+            rates = []
+            for number in (1, 2):
+                run_fresh([*command, f"--direct_num_workers={number}"], folder)
+                rates.append(rate_of_span(folder))
+            ratios.append(rates[1] / rates[0])
+    print(
+        f"two processes of build against one: {', '.join(f'{r:.2f}' for r in ratios)}"
+    )
+
+
 def main(argv: list[str] | None = None) -> int:
-    parts = {"free": measure_free}
+    parts = {
+        "free": measure_free,
+        "beam": measure_beam,
+        "processes": measure_processes,
+    }
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )

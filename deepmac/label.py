@@ -35,6 +35,7 @@ from deepmac.instances import (
 from deepmac.masks import encode_rle, rle_area
 from deepmac.paste import THRESHOLD, paste_rles
 from deepmac.predictors.checked import CheckedPredictor
+from deepmac.stage_times import StageTimes
 
 _IN_FRAME_BYTES = 256 << 20  # of full-size masks asked for at one time
 
@@ -86,7 +87,10 @@ class ImageLabels:
 
 
 def label_images(
-    examples: Iterable[Example], predictor: CheckedPredictor, settings: Settings
+    examples: Iterable[Example],
+    predictor: CheckedPredictor,
+    settings: Settings,
+    times: StageTimes | None = None,
 ) -> Iterator[ImageLabels]:
     """Labels images in the order given, holding three times `settings.micro_batch` in memory.
 
@@ -98,11 +102,14 @@ def label_images(
             sides (`deepmac.data.coco.InstanceReader` sees to that). Taken in another thread.
         predictor: see `deepmac.predictors.open_predictor`.
         settings: how.
+        times: filled with those of the stages `decode` (and resize), `predict` and `paste` (and
+            code), which overlap.
 
     Raises:
         MemoryError: see above; whatever the backend raises in its place becomes one.
     """
-    jobs = (_Job(example, predictor, settings) for example in examples)
+    times = times or StageTimes()
+    jobs = (_Job(example, predictor, settings, times) for example in examples)
     pasted: collections.deque[Future[list[ImageLabels]]] = collections.deque()
     # Whole batches change threads, not images: waking a thread costs as much as pasting a mask.
     with _thread("decode") as decoding, _thread("paste") as pasting:
@@ -110,7 +117,9 @@ def label_images(
         coming = decoding.submit(take)
         while batch := coming.result():
             coming = decoding.submit(take)
-            _predict([job for job in batch if job.wants_masks], predictor, settings)
+            if asking := [job for job in batch if job.wants_masks]:
+                with times.of("predict", len(asking)):
+                    _predict(asking, predictor, settings)
             for job in batch:
                 job.image = None  # pixels are not needed any more
             pasted.append(pasting.submit(_labels, batch, settings))
@@ -158,9 +167,14 @@ class _Job:
     """
 
     def __init__(
-        self, example: Example, predictor: CheckedPredictor, settings: Settings
+        self,
+        example: Example,
+        predictor: CheckedPredictor,
+        settings: Settings,
+        times: StageTimes,
     ):
         self.example = example
+        self._times = times
         self.failure: Failure | None = None
         self.image: Any = None
         self.result: BoxMasks | None = None
@@ -171,8 +185,12 @@ class _Job:
             self.instances = tuple(i for i in example.instances if not i.is_crowd)
             boxes = [instance.box for instance in self.instances]
             self.boxes = np.array(boxes, np.float64).reshape(-1, 4)
+        with times.of("decode"):
+            self._prepare(predictor, settings)
+
+    def _prepare(self, predictor: CheckedPredictor, settings: Settings) -> None:
         try:
-            pixels = _pixels(example, settings.max_pixels)
+            pixels = _pixels(self.example, settings.max_pixels)
         except Unusable as e:
             self.fail("image", e.reason, e)
             return
@@ -217,6 +235,10 @@ class _Job:
 
     def labels(self, settings: Settings) -> ImageLabels:
         """The outcome, once the predictor is done with the image or the image has failed."""
+        with self._times.of("paste"):
+            return self._labels(settings)
+
+    def _labels(self, settings: Settings) -> ImageLabels:
         if self.result is not None:
             with self.failing():
                 self.masks = _in_image(self.result, self.boxes, self.size, settings)

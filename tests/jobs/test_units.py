@@ -12,6 +12,7 @@ import pytest
 from deepmac.errors import DataError, OptionError
 from pipelines import launch
 from pipelines.dead_letters import DeadLetter, conclude
+from pipelines.observation import Observation
 from pipelines.storage import LocalOutput, hold_output
 from pipelines.units import PlanWriter, Totals, UnitReport, finish, run_units
 
@@ -116,6 +117,7 @@ def inline(monkeypatch):
         for name, num_items in units:
             task.run(name, num_items)
         progress.update()
+        return Observation()
 
     class Options:
         def get_all_options(self, drop_default):
@@ -382,6 +384,7 @@ def test_a_unit_that_somebody_committed_meanwhile_is_left_alone(tmp_path, monkey
             for name, num_items in units:
                 task.run(name, num_items)
             tasks.append(stamps(tmp_path))
+        return Observation()
 
     monkeypatch.setattr(launch, "run_tasks", run_tasks)
     run(tmp_path)
