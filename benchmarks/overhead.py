@@ -157,11 +157,13 @@ def measure_free() -> None:
 
 PLAIN = """
 from pipelines import launch, {module} as job
+from pipelines.observation import Observation
 
 def loop(options, task, units, *, progress, verbose=False):
     task.setup()
     for unit in units:
         task.run(*unit)
+    return Observation()
 
 launch.run_tasks = loop
 raise SystemExit(job.main())

@@ -16,6 +16,7 @@ from small_dataset import SmallDataset
 from chaos.faults import Run, Spoil, unspoilt
 from deepmac.errors import DeepmacError
 from pipelines import build_dataset, infer, launch, unit_task
+from pipelines.observation import Observation
 from pipelines.units import Unit
 
 NUM_IMAGES = 24
@@ -98,7 +99,7 @@ def start(
         share: the units are dealt out; else every worker does all of them.
     """
 
-    def run_tasks(options, task, units, *, progress, verbose=False) -> None:
+    def run_tasks(options, task, units, *, progress, verbose=False) -> Observation:
         noting = dataclasses.replace(task, work=Noting(task.work, job.log))
         processes = []
         for index, spoil in enumerate(workers):
@@ -111,6 +112,7 @@ def start(
             process.join()
         if any(process.exitcode for process in processes):
             raise RuntimeError("a worker died")
+        return Observation()
 
     def run() -> None:
         os.setpgid(0, 0)  # to be killed with its workers

@@ -75,7 +75,7 @@ class LocalChaos:
         for number in range(count):
             kind, attempt = kinds[number % len(kinds)]
             name = ("build", "label")[number // len(kinds) % 2]
-            yield dataclasses.replace(attempt(name), fault=kind, job=name)
+            yield dataclasses.replace(attempt(name), fault=kind)
 
     def _job(self, name: str) -> Job:
         self._number += 1
@@ -152,7 +152,7 @@ class LocalChaos:
         status = self._wait(process)
         assert status == 0, status
         assert not (findings := verify(job.out).findings), findings
-        return Outcome(runs=1, recomputed=job.num_begun() - NUM_UNITS)
+        return Outcome(job=job.name, recomputed=job.num_begun() - NUM_UNITS)
 
     def _started(self, job: Job):
         return start(job, workers=[faults.unspoilt] * NUM_WORKERS)
@@ -175,4 +175,4 @@ class LocalChaos:
         assert not differ, (job, status, runs, sorted(differ))
         assert not (findings := verify(job.out).findings), findings
         shutil.rmtree(job.out)
-        return Outcome(runs=runs, recomputed=job.num_begun() - NUM_UNITS)
+        return Outcome(job=job.name, runs=runs, recomputed=job.num_begun() - NUM_UNITS)
