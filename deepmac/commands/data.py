@@ -2,6 +2,7 @@
 
 import collections
 import math
+import shlex
 from pathlib import Path
 
 import click
@@ -260,7 +261,7 @@ def verify_(directory: str, reset: bool) -> None:
     damaged = found.damaged_units()
     remedy = "run the job's command again to finish it"
     if all(finding.is_stray for finding in found.findings):
-        remedy = "delete what is not of the job"
+        remedy = "delete what is not of this job"
     elif found.command is not None:
         console.print(
             f"the job's command, given in {found.command[1]}: {found.command[0]}",
@@ -271,7 +272,8 @@ def verify_(directory: str, reset: bool) -> None:
         remedy = f"forgotten: {one_of(damaged)}; run the job's command again"
     elif damaged:
         remedy = (
-            "`deepmac data verify --reset`, then the job's command, make them again"
+            f"`deepmac data verify --reset {shlex.quote(directory)}`, then the job's command, make "
+            f"them again"
         )
     raise DataError(
         f"{directory}: not whole, see above ({len(found.findings)}); {remedy}"

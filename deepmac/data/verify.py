@@ -213,7 +213,7 @@ def _verify_job(
         found = (*wrong_letters, *_wrong_manifest(manifest, job, counts, entries))
         result.findings += map(Finding, found)
     result.findings += [
-        Finding(f"{one_line(name)}: not of this job", is_stray=True)
+        Finding(f"{one_line(name)}: not of this job; delete it", is_stray=True)
         for name in _strays(folder, kind, names, entries)
     ]
 

@@ -128,7 +128,8 @@ def test_damage_is_found_and_mended_by_the_same_command(data, source, records, k
     assert words in out
     assert "records-00001" in out
     assert (
-        "`deepmac data verify --reset`, then the job's command, make them again" in err
+        f"`deepmac data verify --reset {records}`, then the job's command, make them again"
+        in err
     )
     assert len(err.splitlines()) == 1
     status, _, err = data("verify", records, "--reset")

@@ -123,9 +123,9 @@ def test_files_that_the_job_has_not_made_are_named(case):
     (out / "notes").mkdir()
     (out / "units" / "x\n.json").write_bytes(b"{}")
     assert problems(out) == [
-        "notes: not of this job",
-        "records-00007-of-00009.tfrecord: not of this job",
-        "units/x\\n.json: not of this job",
+        "notes: not of this job; delete it",
+        "records-00007-of-00009.tfrecord: not of this job; delete it",
+        "units/x\\n.json: not of this job; delete it",
     ]
     assert all(finding.is_stray for finding in verify(str(out)).findings)
 
