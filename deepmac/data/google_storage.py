@@ -55,6 +55,9 @@ class GoogleStorage:
     def open(self, path: str) -> io.RawIOBase:
         return _Reader(path, self._stat(path))
 
+    def version(self, path: str) -> str:
+        return str(self._stat(path).generation)
+
     def list(self, prefix: str, *, deep: bool) -> Iterator[tuple[str, int | None]]:
         bucket, name = split(prefix)
         fields = "items(name,size),prefixes,nextPageToken"
