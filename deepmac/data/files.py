@@ -200,9 +200,7 @@ def open_file(path: str, chunk_bytes: int = CHUNK_BYTES) -> io.BufferedReader:
 
 
 @contextlib.contextmanager
-def reading(
-    path: str, chunk_bytes: int = CHUNK_BYTES
-) -> Iterator[io.BufferedReader]:
+def reading(path: str, chunk_bytes: int = CHUNK_BYTES) -> Iterator[io.BufferedReader]:
     """`open_file` until the block ends. In the block nothing else may raise an OSError.
 
     Raises:
