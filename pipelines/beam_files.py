@@ -59,6 +59,10 @@ class BeamFiles:
         with self.open(path) as file, _telling(path):
             yield file
 
+    def version(self, path: str) -> str:
+        with _telling(path) as system:
+            return f"{system.size(path)} {system.checksum(path)}"
+
     def list(self, prefix: str, *, deep: bool) -> Iterator[tuple[str, int | None]]:
         with _telling(prefix) as system:
             found = system.match([f"{prefix}**"])[0].metadata_list
