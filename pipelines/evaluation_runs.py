@@ -6,7 +6,6 @@ All give the same figures bit by bit.
 import dataclasses
 import gc
 import multiprocessing
-import os
 import sys
 import time
 from collections.abc import Iterable, Iterator, Sequence
@@ -14,6 +13,7 @@ from concurrent.futures import ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from typing import ClassVar
 
+from deepmac.data.files import absolute
 from deepmac.errors import DataError
 from deepmac.evaluation.engine import Results, conclude, evaluate, match_results
 from deepmac.evaluation.results_file import ResultsFile, Scattered
@@ -23,12 +23,12 @@ from deepmac.stage_times import StageTimes
 from pipelines.evaluation_inputs import Task
 from pipelines.evaluation_units import SpilledUnits, UnitReader, spill
 from pipelines.observation import COMMITTED, Observation
-from pipelines.storage import LocalOutput
+from pipelines.storage import Output
 from pipelines.truth_store import write_truths
 
 
 def evaluate_here(
-    task: Task, output: LocalOutput, *, unit_images: int, num_processes: int
+    task: Task, output: Output, *, unit_images: int, num_processes: int
 ) -> tuple[Evaluation, Observation]:
     """The evaluation on this machine, and what was seen of it.
 
@@ -59,7 +59,7 @@ def evaluate_here(
 
 def evaluate_on_beam(
     tasks: Sequence[Task],
-    output: LocalOutput,
+    output: Output,
     beam_args: Sequence[str],
     *,
     unit_images: int,
@@ -72,7 +72,7 @@ def evaluate_on_beam(
     from pipelines.evaluation_graph import EvaluateMasks, WriteStates, read_states
     from pipelines.launch import parse_beam_args, run_pipeline
 
-    out = str(output.root)
+    out = output.root
     with output.temporary_folder() as folder:
         sources = []
         for task in tasks:
@@ -108,7 +108,7 @@ def evaluate_on_beam(
 
 
 def _units(
-    task: Task, output: LocalOutput, folder: str, unit_images: int
+    task: Task, output: Output, folder: str, unit_images: int
 ) -> tuple[UnitReader, Sequence[str]]:
     """The results' units; those of a file are sorted out into a folder."""
     if isinstance(task.source, ResultsFile):
@@ -116,7 +116,7 @@ def _units(
         units = spill(task.source, output, prefix, task.known, unit_images)
         return SpilledUnits(task.source.path, output), units
     reader = task.source.reader
-    reader = dataclasses.replace(reader, path=os.path.abspath(reader.path))
+    reader = dataclasses.replace(reader, path=absolute(reader.path))
     return reader, task.source.units
 
 

@@ -12,7 +12,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, TextColumn
 from rich.progress import Progress as Bar
 
 from deepmac.text import one_line
-from pipelines.storage import LocalOutput
+from pipelines.storage import Output
 from pipelines.unit_files import COMMITS, IN_FLIGHT, commit_name, mark_name, read_json
 
 _LOOK_EVERY = 0.5  # seconds
@@ -40,7 +40,7 @@ class Progress:
 
     def __init__(
         self,
-        output: LocalOutput,
+        output: Output,
         num_units: int,
         pending: Iterable[str],
         images: Mapping[str, int],

@@ -18,7 +18,7 @@ from deepmac.data.manifest import (
     RUNS,
 )
 from pipelines.json_lines import dump_document, load_line
-from pipelines.storage import LocalOutput
+from pipelines.storage import Output
 
 __all__ = [
     "COMMITS",
@@ -31,6 +31,7 @@ __all__ = [
     "commit_name",
     "mark_name",
     "note_run",
+    "parse_json",
     "plan_name",
     "read_json",
     "utc",
@@ -52,9 +53,13 @@ def mark_name(unit_name: str) -> str:
     return f"{IN_FLIGHT}/{unit_name}.json"
 
 
-def read_json(output: LocalOutput, name: str) -> Any:
+def read_json(output: Output, name: str) -> Any:
     """The value in a JSON file; None if there is no such file, or something else in it."""
-    data = output.read(name)
+    return parse_json(output.read(name))
+
+
+def parse_json(data: bytes | None) -> Any:
+    """The value in the bytes of a JSON file; None if there is none, or something else."""
     try:
         return None if data is None else load_line(data)
     except ValueError:
@@ -62,7 +67,7 @@ def read_json(output: LocalOutput, name: str) -> Any:
 
 
 def note_run(
-    output: LocalOutput,
+    output: Output,
     job: str,
     started: float,
     facts: Mapping[str, Any],

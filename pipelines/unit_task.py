@@ -17,7 +17,7 @@ from deepmac.processors import keep_freed_memory
 from deepmac.stage_times import StageTimes
 from pipelines.dead_letters import DeadLetter
 from pipelines.json_lines import dump_line, load_line
-from pipelines.storage import LocalOutput, open_output
+from pipelines.storage import Output, open_output
 from pipelines.unit_files import PLAN, commit_name, mark_name, plan_name, utc
 
 
@@ -106,14 +106,16 @@ class Task:
     def run(self, unit_name: str, num_items: int) -> UnitDone | None:
         """Does one unit and commits it; None if somebody else has, before or meanwhile."""
         output = open_output(self.root)
-        if output.read(commit_name(unit_name)) is not None:
+        name = commit_name(unit_name)
+        record = output.read(name)
+        if record is not None and output.complete(name, record):
             return None
         work = _setup_once(self.work)
         with _marked(output, unit_name):
             return self._run(output, work, unit_name, num_items)
 
     def _run(
-        self, output: LocalOutput, work: UnitWork, unit_name: str, num_items: int
+        self, output: Output, work: UnitWork, unit_name: str, num_items: int
     ) -> UnitDone | None:
         started = time.perf_counter_ns()
         unit = Unit(unit_name, read_plan(output, unit_name, num_items))
@@ -154,7 +156,7 @@ class Task:
 
 
 @contextlib.contextmanager
-def _marked(output: LocalOutput, unit_name: str) -> Iterator[None]:
+def _marked(output: Output, unit_name: str) -> Iterator[None]:
     """Tells the launcher who does a unit, until the block ends, so that a stall has a name.
 
     A mark decides nothing, and so may fail: the unit goes on without it.
@@ -191,14 +193,14 @@ def _setup_once(work: UnitWork) -> UnitWork:
         return _ready[key]
 
 
-def read_plan(output: LocalOutput, unit_name: str, num_items: int) -> list[dict]:
+def read_plan(output: Output, unit_name: str, num_items: int) -> list[dict]:
     """The items that the plan put into a unit."""
     data = output.read(plan_name(unit_name)) if num_items else b""
     items = [load_line(line) for line in (data or b"").splitlines()]
     if len(items) != num_items:
         raise DataError(
-            f"{output.root / plan_name(unit_name)} holds {len(items)} of {num_items} items; "
-            f"delete {output.root / PLAN} and run the same command again"
+            f"{output.path(plan_name(unit_name))} holds {len(items)} of {num_items} items; "
+            f"delete {output.path(PLAN)} and run the same command again"
         )
     return items
 

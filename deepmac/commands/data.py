@@ -16,6 +16,7 @@ from deepmac.commands import CommandGroup
 from deepmac.config.printing import quote
 from deepmac.data.decode import decode_rgb
 from deepmac.data.directory import RecordDirectory
+from deepmac.data.files import join, remove_file
 from deepmac.data.foreign import open_with_categories
 from deepmac.data.ids import id_from_text
 from deepmac.data.manifest import COMMITS, MANIFEST
@@ -268,7 +269,7 @@ def verify_(directory: str, reset: bool) -> None:
             markup=False,
         )
     if damaged and reset:
-        _forget(Path(directory), damaged)
+        _forget(directory, damaged)
         remedy = f"forgotten: {one_of(damaged)}; run the job's command again"
     elif damaged:
         remedy = (
@@ -318,10 +319,10 @@ def _write_png(picture: np.ndarray, out: str) -> None:
         raise OptionError(f"--out {out}: cannot be written: {e.strerror}") from e
 
 
-def _forget(root: Path, units: list[str]) -> None:
-    (root / MANIFEST).unlink(missing_ok=True)
+def _forget(directory: str, units: list[str]) -> None:
+    remove_file(join(directory, MANIFEST))
     for unit in units:
-        (root / COMMITS / f"{unit}.json").unlink(missing_ok=True)
+        remove_file(join(directory, COMMITS, f"{unit}.json"))
 
 
 def _console() -> Console:

@@ -3,7 +3,7 @@
 import collections
 import dataclasses
 import time
-from collections.abc import Callable, Iterable, Iterator, Mapping, Set
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence, Set
 from typing import Any
 
 from deepmac.data.coco import (
@@ -47,7 +47,8 @@ class Assembler:
     """Joins images with their annotations and checks both.
 
     Attributes:
-        read_image: names that an image file may have -> its bytes, or raises Unusable.
+        read_images: the names that each of some image files may have -> the bytes of each or why
+            there are none, in order, as they are taken.
         reader: of the annotations.
         repeats: positions in the file of annotations whose id one before them has; these fail.
         max_pixels: larger images fail.
@@ -55,7 +56,7 @@ class Assembler:
         times: of the stages `read` (an image file) and `check` (it and its annotations).
     """
 
-    read_image: Callable[..., bytes]
+    read_images: Callable[[Iterable[Sequence[str]]], Iterator[bytes | Unusable]]
     reader: InstanceReader
     repeats: Set[int]
     max_pixels: int = MAX_PIXELS
@@ -73,14 +74,16 @@ class Assembler:
             into: filled as the examples are taken.
         """
         images, annotations = self._sort(items, into)
-        for image_id in sorted(images, key=id_order):
+        in_order = sorted(images, key=id_order)
+        each = self.read_images(images[image_id].names for image_id in in_order)
+        for image_id in in_order:
+            with self.times.of("read"):
+                found = next(each)
             mine = annotations.pop(image_id, [])
             try:
                 entry = images[image_id]
-                with self.times.of("read"):
-                    encoded = self.read_image(*entry.names)
                 started = time.perf_counter_ns()
-                header = self._check(encoded, entry, into.counts)
+                encoded, header = self._image(found, entry, into.counts)
             except Unusable as e:
                 into.counts["images_failed"] += 1
                 into.counts["annotations_of_failed_images"] += len(mine)
@@ -161,9 +164,15 @@ class Assembler:
         annotation_id = annotation_id_of(annotation)
         into.failures.append(failure_of(image_id, annotation_id, "entry", error))
 
-    def _check(
-        self, encoded: bytes, entry: ImageEntry, counts: collections.Counter[str]
-    ) -> ImageHeader:
+    def _image(
+        self,
+        found: bytes | Unusable,
+        entry: ImageEntry,
+        counts: collections.Counter[str],
+    ) -> tuple[bytes, ImageHeader]:
+        if isinstance(found, Unusable):
+            raise found
+        encoded = found
         try:
             header = check_image(encoded, entry, self.max_pixels)
             if self.verify_images:
@@ -179,7 +188,7 @@ class Assembler:
         counts["images_turned"] += header.orientation != 1
         counts["sizes_mended"] += entry.height is None or entry.width is None
         counts["names_not_utf8"] += not is_unicode(entry.file_name)
-        return header
+        return encoded, header
 
 
 def check_image(encoded: bytes, entry: ImageEntry, max_pixels: int) -> ImageHeader:

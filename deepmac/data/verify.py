@@ -18,6 +18,15 @@ from typing import Any, BinaryIO
 import orjson
 
 from deepmac.data.directory import open_records
+from deepmac.data.files import (
+    is_remote,
+    join,
+    list_entries,
+    list_folder,
+    open_file,
+    read_file,
+    reading,
+)
 from deepmac.data.json_shape import misfit
 from deepmac.data.manifest import (
     COMMIT_SHAPE,
@@ -33,7 +42,6 @@ from deepmac.data.manifest import (
     Kind,
     is_file_name,
 )
-from deepmac.data.paths import require_local
 from deepmac.data.records import decode_example
 from deepmac.data.tfrecord import read_frames
 from deepmac.errors import DataError, one_of
@@ -98,7 +106,6 @@ def verify(path: str) -> Verification:
     Raises:
         DataError: there is nothing to look at.
     """
-    require_local(path)
     result = Verification()
     if JOB not in (folder := _Folder(path)).entries:
         _verify_foreign(path, result)
@@ -124,19 +131,20 @@ class _Folder:
     """
 
     def __init__(self, path: str):
-        self.path = Path(path)
-        self.sizes, others = _list(self.path)
+        self.path = path
+        if is_remote(path):
+            self.sizes, others = list_folder(path), list_entries(path)
+            self.commits = list_folder(join(path, COMMITS))
+        else:
+            self.sizes, others = _list(Path(path))
+            self.commits, _ = _list(Path(path) / COMMITS)
         self.entries = {*self.sizes, *others}
-        self.commits, _ = _list(self.path / COMMITS)
 
     def read(self, name: str) -> bytes | None:
-        try:
-            return (self.path / name).read_bytes()
-        except FileNotFoundError:
-            return None
+        return read_file(join(self.path, name))
 
     def open(self, name: str) -> io.BufferedReader:
-        return (self.path / name).open("rb")
+        return open_file(join(self.path, name))
 
 
 def _list(path: Path) -> tuple[dict[str, int], list[str]]:
@@ -454,9 +462,9 @@ class _AnyName(dict[str, int]):
 def _verify_foreign(path: str, result: Verification) -> None:
     for shard in open_records(path).shards:
         result.num_files += 1
-        result.num_bytes += shard.path.stat().st_size
+        result.num_bytes += shard.num_bytes
         try:
-            with shard.path.open("rb") as file:
-                result.num_images += len(list(_record_ids(file, shard.path.name)))
+            with reading(shard.path) as file:
+                result.num_images += len(list(_record_ids(file, shard.name)))
         except DataError as e:
             result.findings.append(Finding(str(e)))
