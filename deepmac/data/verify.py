@@ -100,9 +100,10 @@ def verify(path: str) -> Verification:
     """
     require_local(path)
     result = Verification()
-    if JOB not in (folder := _Folder(path)).entries:
+    if not os.path.isfile(os.path.join(path, JOB)):
         _verify_foreign(path, result)
         return result
+    folder = _Folder(path)
     job = _object(folder.read(JOB))
     result.command = _command(_object(folder.read(RUNS)))
     if "plan" not in job:
@@ -151,6 +152,8 @@ def _list(path: Path) -> tuple[dict[str, int], list[str]]:
                     others.append(entry.name)
     except (FileNotFoundError, NotADirectoryError):
         pass
+    except OSError as e:
+        raise DataError(f"{path}: cannot be listed: {e.strerror}") from e
     return sizes, others
 
 
