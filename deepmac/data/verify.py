@@ -107,9 +107,10 @@ def verify(path: str) -> Verification:
         DataError: there is nothing to look at.
     """
     result = Verification()
-    if JOB not in (folder := _Folder(path)).entries:
+    if not os.path.isfile(os.path.join(path, JOB)):
         _verify_foreign(path, result)
         return result
+    folder = _Folder(path)
     job = _object(folder.read(JOB))
     result.command = _command(_object(folder.read(RUNS)))
     if "plan" not in job:
@@ -159,6 +160,8 @@ def _list(path: Path) -> tuple[dict[str, int], list[str]]:
                     others.append(entry.name)
     except (FileNotFoundError, NotADirectoryError):
         pass
+    except OSError as e:
+        raise DataError(f"{path}: cannot be listed: {e.strerror}") from e
     return sizes, others
 
 
