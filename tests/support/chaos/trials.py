@@ -1,22 +1,25 @@
-"""The commit protocol on a local disk: kills, full disks, torn writes, two workers on one unit."""
+"""The commit protocol under kills, full disks, torn writes, bad storage, two workers on one unit."""
 
+import contextlib
 import dataclasses
+import itertools
 import os
 import random
-import shutil
 import signal
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Protocol
 
 from small_dataset import SmallDataset
+from storage_emulator import Faults, Storage
 
 from chaos import faults
 from chaos.jobs import NUM_IMAGES, NUM_UNITS, Job, make_job, start
 from chaos.table import Outcome
 from deepmac.data.verify import verify
 from deepmac.predictors import open_predictor
-from pipelines import label_work
+from pipelines import label_work, lease
 from pipelines.unit_files import RUNS
 
 NUM_WORKERS = 2
@@ -29,7 +32,7 @@ class Quiet:
     """The undisturbed run of a job.
 
     Attributes:
-        contents: of its output, see `contents_of`.
+        contents: of its output.
         seconds: that it took.
         steps: of the launcher and of a worker, see `faults`.
         num_bytes: of its largest data file.
@@ -41,33 +44,80 @@ class Quiet:
     num_bytes: int
 
 
-def contents_of(out: str) -> dict[str, bytes]:
-    """Name -> bytes of every file of an output, but for the facts of its runs."""
-    folder = Path(out)
-    files = (path for path in folder.rglob("*") if path.is_file())
-    found = {str(path.relative_to(folder)): path.read_bytes() for path in files}
-    found.pop(RUNS, None)
-    return found
+class Place(Protocol):
+    """Where jobs write, a directory each."""
+
+    def new(self) -> str: ...
+
+    def contents(self, out: str) -> dict[str, bytes]:
+        """Name -> bytes of every file of an output, but for the facts of its runs."""
+        ...
 
 
-class LocalChaos:
-    """Trials with one data set in one folder; each writes to a directory of its own."""
+class LocalPlace:
+    """A folder."""
 
-    def __init__(self, folder: Path, seed: int):
-        self._folder, self._random = folder, random.Random(seed)
+    def __init__(self, folder: Path):
+        self._folder, self._number = folder, itertools.count()
+
+    def new(self) -> str:
+        return str(self._folder / f"out-{next(self._number)}")
+
+    def contents(self, out: str) -> dict[str, bytes]:
+        folder = Path(out)
+        files = (path for path in folder.rglob("*") if path.is_file())
+        found = {str(path.relative_to(folder)): path.read_bytes() for path in files}
+        found.pop(RUNS, None)
+        return found
+
+
+class StoragePlace:
+    """A bucket of an emulator, whose launchers are given up sooner than in earnest."""
+
+    def __init__(self, storage: Storage):
+        self.storage, self._number = storage, itertools.count()
+        lease.LEASE_SECONDS, lease.RENEW_SECONDS, lease._LOOK_SECONDS = 3.0, 0.3, 0.1
+
+    def new(self) -> str:
+        return f"{self.storage.url}/out-{next(self._number)}"
+
+    def contents(self, out: str) -> dict[str, bytes]:
+        found = self.storage.contents(out.removeprefix(f"{self.storage.url}/"))
+        found.pop(RUNS, None)
+        return found
+
+
+class Chaos:
+    """Trials with one data set; each writes to a directory of its own."""
+
+    def __init__(self, folder: Path, place: Place, seed: int):
+        self._folder, self._place = folder, place
+        self._random = random.Random(seed)
         self._data = SmallDataset(folder / "data", NUM_IMAGES).write()
-        self._number = 0
+        self._number = itertools.count()
         self._quiet = {name: self._run_quietly(name) for name in ("build", "label")}
         self._kinds: dict[str, Callable[[str], Outcome]] = {
             "process killed before a step": self._killed_at_a_step,
             "process killed at any moment": self._killed_at_a_moment,
             "launcher and workers killed": self._all_killed,
-            "disk full at a step": self._refused(faults.DISK_FULL),
-            "input/output error at a step": self._refused(faults.IO_ERROR),
-            "write torn and refused": self._torn,
             "two workers on every unit": self._twice,
             "two workers, different masks": self._twice_with_different_masks,
         }
+        if isinstance(place, StoragePlace):
+            self._kinds |= {
+                "429, 500 or 503 for 20 % of requests": self._with_storage(errors=0.2),
+                "10 % of answers lost": self._with_storage(lost_answers=0.1),
+                "2 % of requests hang": self._with_storage(
+                    hangs=0.02, hang_seconds=2.0
+                ),
+                "all of that, and a process killed": self._killed_on_a_bad_day,
+            }
+        else:
+            self._kinds |= {
+                "disk full at a step": self._refused(faults.DISK_FULL),
+                "input/output error at a step": self._refused(faults.IO_ERROR),
+                "write torn and refused": self._torn,
+            }
 
     def trials(self, count: int):
         """Outcomes, kind after kind in turn."""
@@ -78,9 +128,8 @@ class LocalChaos:
             yield dataclasses.replace(attempt(name), fault=kind)
 
     def _job(self, name: str) -> Job:
-        self._number += 1
-        out = self._folder / f"out-{self._number}"
-        return make_job(name, self._data, str(out), out.with_suffix(".log"))
+        log = self._folder / f"{next(self._number)}.log"
+        return make_job(name, self._data, self._place.new(), log)
 
     def _run_quietly(self, name: str) -> Quiet:
         job, counts = self._job(name), {w: self._folder / w for w in _WHERE}
@@ -88,7 +137,7 @@ class LocalChaos:
         count = {w: faults.counting(job.out, counts[w]) for w in _WHERE}
         workers = [count["worker"], faults.unspoilt]
         assert self._wait(start(job, workers=workers, launcher=count["launcher"])) == 0
-        contents = contents_of(job.out)
+        contents = self._place.contents(job.out)
         return Quiet(
             contents=contents,
             seconds=time.monotonic() - began,
@@ -154,6 +203,28 @@ class LocalChaos:
         assert not (findings := verify(job.out).findings), findings
         return Outcome(job=job.name, recomputed=job.num_begun() - NUM_UNITS)
 
+    def _with_storage(self, **shares: float) -> Callable[[str], Outcome]:
+        def attempt(name: str) -> Outcome:
+            job = self._job(name)
+            with self._bad_day(**shares):
+                status = self._wait(self._started(job))
+            return self._recovered(job, status)
+
+        return attempt
+
+    def _killed_on_a_bad_day(self, name: str) -> Outcome:
+        with self._bad_day(errors=0.2, lost_answers=0.05, hangs=0.01):
+            return self._killed_at_a_step(name)
+
+    @contextlib.contextmanager
+    def _bad_day(self, **shares: float) -> Iterator[None]:
+        proxy = self._place.storage.proxy
+        proxy.faults = Faults(seed=self._random.randrange(1 << 30), **shares)
+        try:
+            yield
+        finally:
+            proxy.faults = Faults()
+
     def _started(self, job: Job):
         return start(job, workers=[faults.unspoilt] * NUM_WORKERS)
 
@@ -167,12 +238,11 @@ class LocalChaos:
         runs = 1
         while status and runs < 3:
             status, runs = self._wait(self._started(job)), runs + 1
-        quiet, mine = self._quiet[job.name], contents_of(job.out)
+        quiet, mine = self._quiet[job.name], self._place.contents(job.out)
         differ = {
             n for n in {*quiet.contents, *mine} if quiet.contents.get(n) != mine.get(n)
         }
         assert not status, (job, status, runs)
         assert not differ, (job, status, runs, sorted(differ))
         assert not (findings := verify(job.out).findings), findings
-        shutil.rmtree(job.out)
         return Outcome(job=job.name, runs=runs, recomputed=job.num_begun() - NUM_UNITS)
