@@ -161,6 +161,8 @@ _ALL = {
     "heartbeat.interval": "2000",
     "heartbeat.timeout": "10000",
     "pekko.ask.timeout": "10 s",
+    # Beam is on the cluster's own class path: no need to load it anew for each job.
+    "classloader.resolve-order": "parent-first",
 }
 
 
