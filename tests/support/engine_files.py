@@ -75,9 +75,19 @@ def _fetch_jars(name: str) -> None:
         *("dependency:build-classpath", "-DincludeScope=runtime"),
         f"-Dmdep.outputFile={paths}",
     )
-    uris = [Path(path).as_uri() for path in paths.read_text().split(":")]
+    jars = [Path(path) for path in paths.read_text().split(":")]
+    uris = [path.as_uri() for path in jars]
+    _link(jars, folder / "jars")
     with zipfile.ZipFile(jar, "w") as file:
         file.writestr("META-INF/MANIFEST.MF", _manifest(_SERVERS[name], uris))
+
+
+def _link(jars: list[Path], folder: Path) -> None:
+    """The `jars` folder that Spark wants in its home."""
+    shutil.rmtree(folder, ignore_errors=True)
+    folder.mkdir()
+    for path in jars:
+        (folder / path.name).symlink_to(path)
 
 
 def _manifest(main_class: str, class_path: list[str]) -> str:
