@@ -1,6 +1,7 @@
 """One unit of a job: what a job must provide, and how a worker does and commits it."""
 
 import dataclasses
+import hashlib
 import io
 import pickle
 import threading
@@ -71,6 +72,12 @@ class Task:
     job: str
     digest: str
     work: UnitWork
+
+    @property
+    def name(self) -> str:
+        """The same for every run that works on the same output."""
+        output = hashlib.sha256(f"{self.root}\0{self.digest}".encode()).hexdigest()
+        return f"deepmac-{self.job}-{output[:16]}"
 
     def setup(self) -> None:
         _setup_once(self.work)

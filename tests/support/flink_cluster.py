@@ -25,7 +25,9 @@ _LOGGING = [
     "-Dorg.slf4j.simpleLogger.showDateTime=true",
     "-Dorg.slf4j.simpleLogger.dateTimeFormat=HH:mm:ss.SSS",
 ]
-WORKERS = "workers"  # the name by which each task manager finds the pool of its own host
+WORKERS = (
+    "workers"  # the name by which each task manager finds the pool of its own host
+)
 
 
 class JobManager:

@@ -1,6 +1,5 @@
 """A standalone Spark cluster on loopback: a master, a worker with its executors, a pool of Python workers."""
 
-import os
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -21,7 +20,12 @@ class SparkCluster:
         folder.mkdir(parents=True, exist_ok=True)
         self.folder = folder
         self.port, self.pool_port = free_port(), free_port()
-        pool = [sys.executable, "-m", "pipelines.worker_pool", f"--port={self.pool_port}"]
+        pool = [
+            sys.executable,
+            "-m",
+            "pipelines.worker_pool",
+            f"--port={self.pool_port}",
+        ]
         self.pool = EngineProcess("worker pool", pool, folder / "workers.log")
         self.master = self._process(
             *("master", "org.apache.spark.deploy.master.Master"),
