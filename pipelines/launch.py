@@ -23,10 +23,11 @@ from apache_beam.options.pipeline_options import (
 )
 from apache_beam.portability import python_urns
 from apache_beam.runners.portability.fn_api_runner.fn_runner import FnApiRunner
-from apache_beam.runners.runner import PipelineResult, create_runner
+from apache_beam.runners.runner import PipelineResult, PipelineRunner, create_runner
 from rich.console import Console
 
 from deepmac.errors import DataError, DeepmacError, OptionError, did_you_mean, one_of
+from pipelines import engines
 from pipelines.beam_metrics import gather, tell_unit
 from pipelines.observation import Observation
 from pipelines.progress import Progress, show_progress
@@ -53,6 +54,8 @@ def parse_beam_args(
     parser = _Parser(allow_abbrev=False, add_help=False, usage=argparse.SUPPRESS)
     for options_class in PipelineOptions.__subclasses__():
         options_class._add_argparse_args(parser)
+    for flag in {flag for flags in engines.JAVA_FLAGS.values() for flag in flags}:
+        parser.add_argument(flag)
     known, unknown = parser.parse_known_args(list(beam_args))
     if unknown:
         name = unknown[0].split("=")[0]
@@ -75,8 +78,10 @@ def parse_beam_args(
     if known.direct_num_workers != 1 and not _given(args, "--direct_running_mode"):
         # Beam's default mode ignores the number of workers.
         args.append("--direct_running_mode=multi_processing")
+    args += engines.defaults(known.runner, args)
     options = PipelineOptions(args)
     _check_runner(options)
+    engines.check_options(options)
     return options
 
 
@@ -113,36 +118,58 @@ def run_pipeline(
     options: PipelineOptions,
     build: Callable[[beam.Pipeline], None],
     *,
+    name: str | None = None,
     verbose: bool = False,
 ) -> PipelineResult:
     """Builds the graph, runs it and waits for its end.
+
+    Args:
+        options: of Beam.
+        build: adds the steps.
+        name: of the job on a cluster, the same whenever it is for the same output.
+        verbose: let Beam talk.
 
     Raises:
         DataError: a step stopped on something that the user can mend, or the engine that was
             asked for cannot be used.
     """
+    runner_name = options.view_as(StandardOptions).runner
+    is_local = engines.kind_of(runner_name) == "fnapi"
     with _safe_path(), _quiet_logs(verbose):
         try:
-            name = options.view_as(StandardOptions).runner.lower()
-            runner = _LocalRunner() if name in ("fnapi", "fnapirunner") else None
-            pipeline = beam.Pipeline(runner=runner, options=options)
-            build(pipeline)
-            result = pipeline.run()
-            result.wait_until_finish()
-            return result
+            with _runner(options, name) as runner:
+                pipeline = beam.Pipeline(runner=runner, options=options)
+                build(pipeline)
+                result = pipeline.run()
+                result.wait_until_finish()
+                result.metrics()  # which it keeps; its server is about to end
+                return result
         except DeepmacError:
             raise
         except Exception as e:
             if message := _user_message(str(e)):
                 raise DataError(message) from None
-            if runner is None and not verbose:
+            if not is_local and not verbose:
                 # An engine that is not there, or not set up, is no bug of ours.
                 reason = " ".join(str(e).split()) or type(e).__name__
                 raise DataError(
-                    f"--runner={options.view_as(StandardOptions).runner} could not run the job: "
-                    f"{reason} (--verbose shows where)"
+                    f"--runner={runner_name} could not run the job: {reason} "
+                    f"(--verbose shows where)"
                 ) from e
             raise
+
+
+@contextlib.contextmanager
+def _runner(
+    options: PipelineOptions, name: str | None
+) -> Iterator[PipelineRunner | None]:
+    """None: the one that Beam makes."""
+    if engines.is_engine(options):
+        with engines.engine(options, name) as runner:
+            yield runner
+    else:
+        kind = engines.kind_of(options.view_as(StandardOptions).runner)
+        yield _LocalRunner() if kind == "fnapi" else None
 
 
 class _LocalRunner(FnApiRunner):
@@ -193,7 +220,7 @@ def run_tasks(
 
     with stop_at_once(so_far), show_progress(progress):
         try:
-            result = run_pipeline(options, build, verbose=verbose)
+            result = run_pipeline(options, build, name=task.name, verbose=verbose)
         except DataError as e:
             raise DataError(
                 f"{e} ({so_far()}; the same command goes on from there)"
@@ -252,13 +279,16 @@ def _safe_path() -> Iterator[None]:
 @contextlib.contextmanager
 def _quiet_logs(verbose: bool) -> Iterator[None]:
     """Hides what Beam logs; errors reach the user through exceptions."""
-    logger = logging.getLogger("apache_beam")
-    before = logger.level
-    logger.setLevel(logging.INFO if verbose else logging.CRITICAL)
+    # Beam logs some lines, an engine's whole traces among them, without a name.
+    loggers = [logging.getLogger(name) for name in ("apache_beam", None)]
+    before = [logger.level for logger in loggers]
+    for logger in loggers:
+        logger.setLevel(logging.INFO if verbose else logging.CRITICAL)
     try:
         yield
     finally:
-        logger.setLevel(before)
+        for logger, level in zip(loggers, before, strict=True):
+            logger.setLevel(level)
 
 
 @contextlib.contextmanager
@@ -277,6 +307,7 @@ def stop_at_once(so_far: Callable[[], str]) -> Iterator[None]:
 
     def leave(reason: str, status: int) -> None:
         threading.excepthook = lambda _: None
+        engines.cancel_jobs()
         _kill_descendants(os.getpid())
         if sys.stderr.isatty():
             Console(stderr=True).show_cursor()  # a progress bar hides it

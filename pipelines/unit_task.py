@@ -3,6 +3,7 @@
 import collections
 import contextlib
 import dataclasses
+import hashlib
 import io
 import os
 import pickle
@@ -99,6 +100,12 @@ class Task:
     job: str
     digest: str
     work: UnitWork
+
+    @property
+    def name(self) -> str:
+        """The same for every run that works on the same output."""
+        output = hashlib.sha256(f"{self.root}\0{self.digest}".encode()).hexdigest()
+        return f"deepmac-{self.job}-{output[:16]}"
 
     def setup(self) -> None:
         _setup_once(self.work)
