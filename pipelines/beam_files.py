@@ -59,6 +59,11 @@ class BeamFiles:
         with self.open(path) as file, _telling(path):
             yield file
 
+    def version(self, path: str) -> str:
+        self.size(path)
+        with _telling(path) as system:
+            return str(system.checksum(path))
+
     def list(self, prefix: str, *, deep: bool) -> Iterator[tuple[str, int | None]]:
         with _telling(prefix) as system:
             found = system.match([f"{prefix}**"])[0].metadata_list

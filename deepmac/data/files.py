@@ -18,7 +18,8 @@ import posixpath
 import re
 import shutil
 from collections.abc import Callable, Iterable, Iterator
-from typing import BinaryIO, Protocol, TypeVar, cast
+from pathlib import Path
+from typing import Protocol, TypeVar
 
 from deepmac.data.local_files import LocalFiles
 from deepmac.data.paths import printable, scheme_of
@@ -56,6 +57,10 @@ class Store(Protocol):
 
     def open(self, path: str) -> io.RawIOBase:
         """To read and seek in, unbuffered."""
+        ...
+
+    def version(self, path: str) -> str:
+        """A text that is another one whenever the contents are."""
         ...
 
     def list(self, prefix: str, *, deep: bool) -> Iterator[tuple[str, int | None]]:
@@ -137,6 +142,11 @@ def join(folder: str, *names: str) -> str:
     return posixpath.join(folder, *names)
 
 
+def absolute(path: str) -> str:
+    """A path that means the same from every working directory."""
+    return path if is_remote(path) else str(Path(path).absolute())
+
+
 def _store(path: str) -> Store:
     return _store_of(scheme_of(path)) if is_remote(path) else _LOCAL
 
@@ -183,7 +193,7 @@ def read_range(path: str, start: int, end: int) -> bytes:
         return _store(path).read_range(path, start, end)
 
 
-def open_file(path: str, chunk_bytes: int = CHUNK_BYTES) -> BinaryIO:
+def open_file(path: str, chunk_bytes: int = CHUNK_BYTES) -> io.BufferedReader:
     """A file to read and seek in, to be closed by the caller; in all it is like `open(path, "rb")`.
 
     What a remote file holds is fixed when it is opened; where somebody replaces it meanwhile,
@@ -199,7 +209,43 @@ def open_file(path: str, chunk_bytes: int = CHUNK_BYTES) -> BinaryIO:
     """
     if not is_remote(path):
         return open(path, "rb")
-    return cast(BinaryIO, io.BufferedReader(_store(path).open(path), chunk_bytes))
+    return io.BufferedReader(_store(path).open(path), chunk_bytes)
+
+
+@contextlib.contextmanager
+def reading(path: str, chunk_bytes: int = CHUNK_BYTES) -> Iterator[io.BufferedReader]:
+    """`open_file` until the block ends. In the block nothing else may raise an OSError.
+
+    Raises:
+        Unreachable: it is not there or cannot be read, now or in the block.
+    """
+    with _refusals_told(path), open_file(path, chunk_bytes) as file:
+        yield file
+
+
+def read_text(path: str) -> str:
+    """The text in a file.
+
+    Raises:
+        Unreachable: it is not there, or cannot be read.
+        DataError: it is not UTF-8.
+    """
+    with reading(path) as file:
+        data = file.read()
+    try:
+        return data.decode("utf-8")
+    except UnicodeDecodeError:
+        raise DataError(f"{printable(path)}: cannot be read: it is not UTF-8") from None
+
+
+def file_version(path: str) -> str:
+    """A text that is another one whenever the contents of a file are.
+
+    Raises:
+        Unreachable: it is not there, or the store does not say.
+    """
+    with _refusals_told(path):
+        return _store(path).version(path)
 
 
 def file_size(path: str) -> int | None:
@@ -222,6 +268,15 @@ def exists(path: str) -> bool:
         Unreachable: the store does not say.
     """
     return file_size(path) is not None
+
+
+def is_file(path: str) -> bool:
+    """`exists`, but no where a local file system cannot say.
+
+    Raises:
+        Unreachable: the store does not say.
+    """
+    return exists(path) if is_remote(path) else os.path.isfile(path)
 
 
 # Listing
@@ -270,17 +325,22 @@ def list_folder(folder: str) -> dict[str, int]:
     return _relative(folder, _list(join(folder, ""), deep=False))
 
 
-def list_tree(folder: str, start: str = "") -> dict[str, int]:
+def list_tree(folder: str) -> dict[str, int]:
     """Path relative to a folder -> bytes, of the files in it and in its folders.
-
-    Args:
-        folder: need not exist.
-        start: how the relative paths begin.
 
     Raises:
         Unreachable: the store does not say.
     """
-    return _relative(folder, _list(join(folder, start), deep=True))
+    return _relative(folder, _list(join(folder, ""), deep=True))
+
+
+def list_beginning(prefix: str) -> dict[str, int]:
+    """Path -> bytes of all files whose paths begin so, in one sweep.
+
+    Raises:
+        Unreachable: the store does not say.
+    """
+    return _list(prefix, deep=True)
 
 
 def list_entries(folder: str) -> list[str]:
@@ -409,17 +469,19 @@ def remove_folder(path: str) -> None:
 # Many at a time
 
 
-def map_requests(function: Callable[[_T], _R], items: Iterable[_T]) -> Iterator[_R]:
-    """`map(function, items)`, in order, with `REQUESTS` calls at a time in threads.
+def map_requests(
+    function: Callable[[_T], _R], items: Iterable[_T], *, at_a_time: int = REQUESTS
+) -> Iterator[_R]:
+    """`map(function, items)`, in order, with some calls at a time in threads.
 
     Holds no more than a few results a thread, however many items there are and however slowly
     somebody takes the results. The first error ends it.
     """
     iterator = iter(items)
-    with concurrent.futures.ThreadPoolExecutor(REQUESTS) as pool:
+    with concurrent.futures.ThreadPoolExecutor(at_a_time) as pool:
         waiting = collections.deque(
             pool.submit(function, item)
-            for item in itertools.islice(iterator, 2 * REQUESTS)
+            for item in itertools.islice(iterator, 2 * at_a_time)
         )
         try:
             while waiting:

@@ -34,6 +34,10 @@ class LocalFiles:
     def open(self, path: str) -> io.RawIOBase:
         return cast(io.RawIOBase, open(path, "rb", buffering=0))
 
+    def version(self, path: str) -> str:
+        found = os.stat(path)
+        return f"{found.st_size} {found.st_mtime_ns}"
+
     def list(self, prefix: str, *, deep: bool) -> Iterator[tuple[str, int | None]]:
         folder, slash, start = prefix.rpartition("/")
         try:

@@ -428,11 +428,6 @@ def test_a_directory_that_cannot_be_made_is_named(tmp_path):
         run(tmp_path / "file" / "out")
 
 
-def test_remote_directories_are_not_there_yet():
-    with pytest.raises(DataError, match="gs:// is not available yet"):
-        run("gs://bucket/out")
-
-
 def test_a_directory_of_somebody_else_is_left_alone(tmp_path):
     (tmp_path / "holiday.jpg").write_bytes(b"mine")
     with pytest.raises(
