@@ -27,6 +27,7 @@ from apache_beam.runners.runner import PipelineResult, create_runner
 from rich.console import Console
 
 from deepmac.errors import DataError, DeepmacError, OptionError, did_you_mean, one_of
+from pipelines import lease
 from pipelines.progress import Progress, show_progress
 from pipelines.unit_task import Task
 
@@ -270,6 +271,7 @@ def stop_at_once(so_far: Callable[[], str]) -> Iterator[None]:
     def leave(reason: str, status: int) -> None:
         threading.excepthook = lambda _: None
         _kill_descendants(os.getpid())
+        lease.let_all_go()
         if sys.stderr.isatty():
             Console(stderr=True).show_cursor()  # a progress bar hides it
             print(file=sys.stderr)

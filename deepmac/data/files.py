@@ -257,7 +257,7 @@ def file_size(path: str) -> int | None:
     with _refusals_told(path):
         try:
             return _store(path).size(path)
-        except (FileNotFoundError, NotADirectoryError):
+        except (FileNotFoundError, NotADirectoryError, IsADirectoryError):
             return None
 
 
