@@ -27,7 +27,7 @@ from apache_beam.runners.runner import PipelineResult, PipelineRunner, create_ru
 from rich.console import Console
 
 from deepmac.errors import DataError, DeepmacError, OptionError, did_you_mean, one_of
-from pipelines import engines
+from pipelines import engines, lease
 from pipelines.beam_metrics import gather, tell_unit
 from pipelines.observation import Observation
 from pipelines.progress import Progress, show_progress
@@ -309,6 +309,7 @@ def stop_at_once(so_far: Callable[[], str]) -> Iterator[None]:
         threading.excepthook = lambda _: None
         engines.cancel_jobs()
         _kill_descendants(os.getpid())
+        lease.let_all_go()
         if sys.stderr.isatty():
             Console(stderr=True).show_cursor()  # a progress bar hides it
             print(file=sys.stderr)

@@ -8,6 +8,7 @@ checked against its CRC32C.
 import base64
 import contextlib
 import errno
+import functools
 import io
 import os
 import re
@@ -22,6 +23,8 @@ from deepmac.errors import DataError
 REQUEST_SECONDS = 30.0
 """After that long without a byte a request is sent again. The store's own answers to a request of
 ours take at most a few seconds; a server-side copy says every 30 s how far it is."""
+FIRST_PAUSE_SECONDS = 0.5
+"""Before something is tried again, on average; then twice as long each time."""
 DEADLINE_SECONDS = 300.0
 """For how long something is tried again: longer than the store's hiccups, and than the minutes it
 takes to admit a higher rate of requests; shorter than what makes a runner take a worker for dead."""
@@ -31,6 +34,7 @@ _ERRNO = {
     401: errno.EACCES,
     403: errno.EACCES,
     404: errno.ENOENT,
+    412: errno.EEXIST,  # the object is not the one that the request is about
     416: errno.ERANGE,  # the range begins after the end
 }
 _PASSING = {408, 429, 500, 502, 503, 504}
@@ -82,16 +86,7 @@ class GoogleStorage:
 
     def create(self, path: str, data: bytes) -> bool:
         # Where the answer to an earlier try was lost, what is in the way is our own object.
-        from google.api_core.exceptions import PreconditionFailed
-
-        def create() -> bool:
-            try:
-                _send(_blob(path), data, if_generation_match=0)
-            except PreconditionFailed:
-                return _download(_blob(path)) == data
-            return True
-
-        return _again(path, create)
+        return _send_onto(path, data, 0) or self.read(path) == data
 
     def upload(self, local_path: str, path: str) -> None:
         def send() -> None:
@@ -108,19 +103,11 @@ class GoogleStorage:
         _again(path, send)
 
     def replace(self, path: str, old: bytes, new: bytes) -> bool:
-        from google.api_core.exceptions import PreconditionFailed
-
-        def replace() -> bool:
-            found = self._stat(path)
-            data = _download(_blob(path, generation=found.generation))
-            if data == old:
-                with contextlib.suppress(PreconditionFailed):
-                    _send(_blob(path), new, if_generation_match=found.generation)
-                    return True
-                data = _download(_blob(path))
-            return data == new  # by a try whose answer was lost
-
-        return _again(path, replace)
+        number = self._stat(path).generation
+        known = _blob(path, generation=number)
+        if _again(path, lambda: _download(known)) != old:
+            return False
+        return _send_onto(path, new, number) or self.read(path) == new
 
     def copy(
         self, path: str, to: str, wanted: Callable[[], bool] | None = None
@@ -143,8 +130,6 @@ class GoogleStorage:
 
     def _copy(self, path: str, to: str, generation: int | None) -> bool:
         """Copies onto an object of that number (0: none); False if there is another."""
-        from google.api_core.exceptions import PreconditionFailed
-
         source, copy = _blob(path), _blob(to)
 
         def step(token: str | None) -> str | None:
@@ -156,14 +141,11 @@ class GoogleStorage:
                 retry=None,
             )[0]
 
-        with _telling(path):
-            try:
-                token = _policy()(step)(None)
-                while token is not None:  # a large one, to another place
-                    token = _policy()(step)(token)
-            except PreconditionFailed:
-                return False
-        return True
+        with _refused_by_condition() as refused:
+            token = _again(path, lambda: step(None))
+            while token is not None:  # a large one, to another place
+                token = _again(path, functools.partial(step, token))
+        return not refused
 
     def remove(self, path: str) -> None:
         blob = _blob(path)
@@ -240,24 +222,42 @@ def split(path: str) -> tuple[str, str]:
 # Requests
 
 
-def _download(blob: Any) -> bytes:
+def _download(blob: Any, **span: int) -> bytes:
+    # Google says of a whole object what its checksum is, of a part it cannot.
     return blob.download_as_bytes(
-        timeout=REQUEST_SECONDS, checksum="crc32c", retry=None
+        timeout=REQUEST_SECONDS,
+        checksum=None if span else "crc32c",
+        retry=None,
+        **span,
     )
 
 
 def _read_range(blob: Any, path: str, start: int, end: int) -> bytes:
-    def read() -> bytes:
-        return blob.download_as_bytes(
-            start=start, end=end - 1, timeout=REQUEST_SECONDS, checksum=None, retry=None
-        )
-
     try:
-        return _again(path, read)
+        return _again(path, lambda: _download(blob, start=start, end=end - 1))
     except OSError as e:
         if e.errno == errno.ERANGE:
             return b""
         raise
+
+
+def _send_onto(path: str, data: bytes, generation: int) -> bool:
+    """Writes onto an object of that number (0: none); False if there is another."""
+    with _refused_by_condition() as refused:
+        _again(path, lambda: _send(_blob(path), data, if_generation_match=generation))
+    return not refused
+
+
+@contextlib.contextmanager
+def _refused_by_condition() -> Iterator[list[OSError]]:
+    """Catches what a condition that does not hold raises."""
+    refused: list[OSError] = []
+    try:
+        yield refused
+    except OSError as e:
+        if e.errno != errno.EEXIST:
+            raise
+        refused.append(e)
 
 
 def _send(blob: Any, data: bytes, **condition: int) -> None:
@@ -281,7 +281,7 @@ def _policy() -> Any:
 
     return Retry(
         predicate=_may_pass,
-        initial=0.5,
+        initial=FIRST_PAUSE_SECONDS,
         maximum=30.0,
         multiplier=2.0,
         timeout=DEADLINE_SECONDS,
