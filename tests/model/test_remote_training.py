@@ -74,7 +74,9 @@ def test_a_run_in_a_bucket_is_the_one_of_a_local_folder(storage, records, tmp_pa
     assert whole == {"step-00000001", "step-00000002"}  # the newest two
     assert len(storage.get("runs/a/evaluations.jsonl").splitlines()) == 2
     assert any("tfevents" in n for n in storage.names("runs/a/train/"))
-    assert deepmac.load(there, checkpoint=RUN)
+    assert deepmac.load(
+        small_training.CONFIG, checkpoint=RUN, overrides=small_training.OVERRIDES
+    )
 
 
 def test_the_last_to_begin_wins(storage, tmp_path):
