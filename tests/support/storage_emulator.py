@@ -39,7 +39,7 @@ _HOW_TO_GET = (
     f"no {_STRICT} here: GOBIN=$PWD/.engines/bin go install "
     "github.com/fsouza/fake-gcs-server@latest"
 )
-_NOTHING = (
+_EMPTY = (
     b"--b\r\nContent-Type: application/json\r\n\r\n{}\r\n"
     b"--b\r\nContent-Type: application/octet-stream\r\n\r\n\r\n--b--\r\n"
 )
@@ -306,7 +306,7 @@ class Storage:
     def put(self, name: str, data: bytes) -> None:
         form = "media" if data else "multipart"  # gcp-storage-emulator fails at nothing
         query = urllib.parse.urlencode({"uploadType": form, "name": name})
-        self._ask("POST", f"/upload/storage/v1/b/{BUCKET}/o?{query}", data or _NOTHING)
+        self._ask("POST", f"/upload/storage/v1/b/{BUCKET}/o?{query}", data or _EMPTY)
 
     def get(self, name: str) -> bytes:
         return self._ask("GET", f"{self._object(name)}?alt=media")
@@ -342,7 +342,7 @@ class Storage:
 
 def _ask(port: int, method: str, target: str, data: bytes | None = None) -> bytes:
     headers = {"Content-Type": "application/octet-stream"}
-    if data == _NOTHING:
+    if data == _EMPTY:
         headers = {"Content-Type": "multipart/related; boundary=b"}
     if data is not None and data[:1] == b"{" and "/upload/" not in target:
         headers = {"Content-Type": "application/json"}
