@@ -24,7 +24,7 @@ _FANOUT = 8  # parts in which a category is merged first
 
 
 @dataclasses.dataclass(eq=False)
-class EvaluateMasks(beam.PTransform):
+class EvaluateUnits(beam.PTransform):
     """PCollection[str] -> PCollection[(int, Partial)]: names of units -> `state.by_category` of all.
 
     Each category is merged on its own, first in `_FANOUT` parts, so that neither one worker has
@@ -58,7 +58,7 @@ class EvaluateMasks(beam.PTransform):
 
 
 class _Match(beam.DoFn):
-    def __init__(self, job: EvaluateMasks):
+    def __init__(self, job: EvaluateUnits):
         self._job = job
 
     def setup(self) -> None:

@@ -27,6 +27,7 @@ from apache_beam.runners.runner import PipelineResult, create_runner
 from rich.console import Console
 
 from deepmac.errors import DataError, DeepmacError, OptionError, did_you_mean, one_of
+from pipelines import dataflow
 from pipelines.progress import Progress, show_progress
 from pipelines.unit_task import Task
 
@@ -75,6 +76,7 @@ def parse_beam_args(
         args.append("--direct_running_mode=multi_processing")
     options = PipelineOptions(args)
     _check_runner(options)
+    dataflow.check(options)
     return options
 
 
@@ -111,9 +113,16 @@ def run_pipeline(
     options: PipelineOptions,
     build: Callable[[beam.Pipeline], None],
     *,
+    needs: dataflow.Machines = dataflow.ANY_MACHINES,
     verbose: bool = False,
 ) -> PipelineResult:
-    """Builds the graph, runs it and waits for its end.
+    """Builds the graph, runs it and waits for its end (see `dataflow.is_left_alone`).
+
+    Args:
+        options: of Beam.
+        build: the graph.
+        needs: what its steps ask of the machines.
+        verbose: let Beam talk.
 
     Raises:
         DataError: a step stopped on something that the user can mend, or the engine that was
@@ -123,10 +132,13 @@ def run_pipeline(
         try:
             name = options.view_as(StandardOptions).runner.lower()
             runner = _LocalRunner() if name in ("fnapi", "fnapirunner") else None
+            dataflow.fill_in(options, needs)
             pipeline = beam.Pipeline(runner=runner, options=options)
             build(pipeline)
             result = pipeline.run()
-            result.wait_until_finish()
+            dataflow.announce(options, result)
+            if not dataflow.is_left_alone(options):
+                result.wait_until_finish()
             return result
         except DeepmacError:
             raise
@@ -163,24 +175,24 @@ def run_tasks(
     units: Sequence[tuple[str, int]],
     *,
     progress: Progress,
+    needs: dataflow.Machines = dataflow.ANY_MACHINES,
     verbose: bool = False,
 ) -> None:
-    """Does units on Beam's workers: one call for each unit, nothing grouped or shuffled.
+    """Does units on Beam's workers: one call for each unit, nothing but names is shuffled.
 
     Args:
         options: of Beam.
         task: what to do with a unit; picklable.
         units: names and numbers of items.
         progress: shown while the job runs.
+        needs: what the units ask of the machines.
         verbose: let Beam talk.
     """
 
     def build(pipeline: beam.Pipeline) -> None:
-        _ = (
-            pipeline
-            | "Units" >> beam.Create(units)
-            | "Do unit" >> beam.ParDo(_DoUnit(task))
-        )
+        do_unit = beam.ParDo(_DoUnit(task)).with_resource_hints(**needs.hints)
+        # `Create` shuffles the names, so that no runner does all units where it reads them.
+        _ = pipeline | "Units" >> beam.Create(units) | "Do unit" >> do_unit
 
     def so_far() -> str:
         progress.update()
@@ -188,12 +200,13 @@ def run_tasks(
 
     with stop_at_once(so_far), show_progress(progress):
         try:
-            run_pipeline(options, build, verbose=verbose)
+            run_pipeline(options, build, needs=needs, verbose=verbose)
         except DataError as e:
             raise DataError(
                 f"{e} ({so_far()}; the same command goes on from there)"
             ) from None
     progress.update()
+    dataflow.leave(options)
 
 
 class _DoUnit(beam.DoFn):

@@ -31,11 +31,14 @@ class UnitReport:
         dead_letters: what failed.
         details: JSON that concerns this unit alone, such as record offsets. Must be a function of
             the input: no times, no host names.
+        agreed: what all units must have in common and only workers know; a job whose units differ
+            in it fails.
     """
 
     counts: dict[str, int]
     dead_letters: list[DeadLetter] = dataclasses.field(default_factory=list)
     details: dict[str, Any] = dataclasses.field(default_factory=dict)
+    agreed: dict[str, str] = dataclasses.field(default_factory=dict)
 
 
 class UnitWork(Protocol):
@@ -99,6 +102,8 @@ class Task:
                 ],
                 "details": report.details,
             }
+            if report.agreed:
+                record["agreed"] = report.agreed
             output.commit(out, commit_name(unit_name), dump_line(record))
 
 

@@ -33,6 +33,8 @@ from pipelines.unit_task import Task, Unit, UnitReport, UnitWork
 if TYPE_CHECKING:
     from apache_beam.options.pipeline_options import PipelineOptions
 
+    from pipelines.dataflow import Machines
+
 __all__ = [
     "PlanWriter",
     "Totals",
@@ -67,6 +69,7 @@ class Totals:
         reasons: (stage, reason) -> number of dead letters.
         num_resumed: units that an earlier run had committed.
         seconds: of this run, planning included.
+        agreed: see `UnitReport.agreed`.
     """
 
     context: dict[str, Any]
@@ -75,6 +78,7 @@ class Totals:
     reasons: dict[tuple[str, str], int]
     num_resumed: int
     seconds: float
+    agreed: dict[str, str] = dataclasses.field(default_factory=dict)
 
 
 def run_units(
@@ -86,6 +90,7 @@ def run_units(
     options: Mapping[str, Any],
     inputs: Mapping[str, str] | None = None,
     beam_options: "PipelineOptions",
+    needs: "Machines | None" = None,
     verbose: bool = False,
 ) -> Totals:
     """Does the units of a job that are not done yet, and merges all of them.
@@ -105,13 +110,14 @@ def run_units(
         inputs: paths of the input. They may not change between runs either, but is no part of the
             output's identity.
         beam_options: from `launch.parse_beam_args`.
+        needs: what the units ask of the machines that do them.
         verbose: let Beam talk.
 
     Raises:
         OptionError: the directory belongs to a job with other options.
         DataError: from `plan`, or something that stops a unit, such as a full disk.
     """
-    from pipelines import launch
+    from pipelines import dataflow, launch
 
     started = time.time()
     with launch.stop_at_once(lambda: "no unit was being done"):
@@ -130,6 +136,7 @@ def run_units(
                 Task(str(output.root), job, digest, unit_work),
                 [(name, planned.num_items[name]) for name in pending],
                 progress=progress,
+                needs=needs or dataflow.ANY_MACHINES,
                 verbose=verbose,
             )
         totals = _merge(output, planned, digest, len(pending), time.time() - started)
@@ -156,6 +163,7 @@ def _merge(
     output: LocalOutput, planned: Plan, digest: str, num_done: int, seconds: float
 ) -> Totals:
     units, counts, reasons = [], collections.Counter(), collections.Counter()
+    agreed: dict[str, str] = {}
     with output.new_file(DEAD_LETTERS) as file:
         for name in planned.num_items:
             record = read_json(output, commit_name(name))
@@ -164,6 +172,13 @@ def _merge(
                     f"{output.root}: unit {name} has not been committed, or by a worker of an "
                     f"earlier run; run the same command again"
                 )
+            for fact, value in record.get("agreed", {}).items():
+                if agreed.setdefault(fact, value) != value:
+                    raise DataError(
+                        f"{output.root}: unit {name} was made with {fact.replace('_', ' ')} "
+                        f"{value}, others with {agreed[fact]}; use the same for all, and another "
+                        f"--out"
+                    )
             data = record["data"]
             units.append(
                 UnitSummary(
@@ -186,4 +201,5 @@ def _merge(
         reasons=dict(sorted(reasons.items())),
         num_resumed=len(units) - num_done,
         seconds=seconds,
+        agreed=agreed,
     )
