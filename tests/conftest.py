@@ -7,6 +7,8 @@ from pathlib import Path
 import pytest
 import recorded_networks
 
+pytest_plugins = ["storage_emulator"]
+
 SHARED_GOLDEN = Path(__file__).resolve().parents[2] / "shared" / "golden"
 
 
