@@ -12,7 +12,6 @@ from apache_beam.options.pipeline_options import (
     PipelineOptions,
     SetupOptions,
     StandardOptions,
-    WorkerOptions,
 )
 from apache_beam.transforms.resources import parse_resource_hints
 
@@ -135,12 +134,12 @@ def fill_in(options: PipelineOptions, needs: Machines) -> None:
         setup.save_main_session = False
     if not needs.hold_model:
         return
-    debug, worker = options.view_as(DebugOptions), options.view_as(WorkerOptions)
+    debug = options.view_as(DebugOptions)
     experiment = "use_multiple_sdk_containers"  # a process for each core, by default
     if not any(debug.lookup_experiment(p + experiment) for p in ("", "no_")):
         debug.add_experiment(f"no_{experiment}")
-    if worker.number_of_worker_harness_threads is None:
-        worker.number_of_worker_harness_threads = _THREADS
+    if debug.number_of_worker_harness_threads is None:
+        debug.number_of_worker_harness_threads = _THREADS
 
 
 def is_left_alone(options: PipelineOptions) -> bool:

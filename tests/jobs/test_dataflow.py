@@ -1,0 +1,283 @@
+"""Jobs for Google Cloud Dataflow: what would be handed over, looked at without a cloud."""
+
+import dataclasses
+import tarfile
+from pathlib import Path
+
+import click
+import dataflow_job
+import pytest
+from apache_beam import Create
+
+from deepmac.data.splits import Split
+from deepmac.errors import OptionError
+from deepmac.evaluation.parameters import Parameters
+from deepmac.evaluation.prediction_units import DirectoryUnits
+from pipelines import build_dataset, dataflow, evaluate, evaluation_graph, infer, launch
+from pipelines.progress import Progress
+from pipelines.storage import LocalOutput
+from pipelines.unit_task import Task
+
+HOME = Path(launch.__file__).resolve().parents[1]
+CLOUD = [
+    "--runner=DataflowRunner",
+    "--project=my-project",
+    "--region=europe-west4",
+    "--temp_location=gs://bucket/tmp",
+]
+
+
+def label_work(model="center_net_deepmac_512x512_voc_only"):
+    options = infer.Options(
+        annotations="gs://bucket/boxes.json",
+        images="gs://bucket/images",
+        out="gs://bucket/out",
+        model=model,
+    )
+    context = {"categories": [[1, "person"]], "repeats": []}
+    work = infer.make_work(options, context, "float32")
+    return dataclasses.replace(work, images="gs://bucket/images")
+
+
+def build_work():
+    return build_dataset.BuildWork(
+        images="gs://bucket/images",
+        category_names={1: "person"},
+        split=Split("voc", frozenset({1})),
+        repeats=frozenset(),
+        out_of_bounds="clip",
+        masks=True,
+        verify_images=False,
+        max_pixels=10**8,
+    )
+
+
+def do_units(tmp_path, job, work, num_units, **needs):
+    """Describes a job of units when it is given Beam's flags."""
+
+    def describe(flags):
+        options = launch.parse_beam_args(flags)
+        units = [(f"{job}-{i:05d}-of-{num_units:05d}", 256) for i in range(num_units)]
+        machines = {"hold_model": False, "accelerator": None, "min_ram": None} | needs
+        with pytest.raises(click.exceptions.Exit) as left:
+            launch.run_tasks(
+                options,
+                Task("gs://bucket/out", job, "0" * 64, work),
+                units,
+                progress=Progress(LocalOutput(str(tmp_path)), {}, []),
+                needs=dataflow.machines(options, **machines),
+            )
+        assert left.value.exit_code == 0
+
+    return describe
+
+
+@pytest.fixture
+def described(storage, tmp_path):
+    def of(describe, *more):
+        place = tmp_path / "job.json"
+        return dataflow_job.described(storage, place, lambda f: describe([*f, *more]))
+
+    return of
+
+
+def assert_travels_well(job, tmp_path):
+    """Nothing that is pickled belongs to `__main__` or to this machine."""
+    # Beam's own functions carry the names of their files, which nobody opens.
+    ours = [str(HOME / name) for name in ("deepmac", "pipelines", "tests")]
+    for name, pickled in job.pickles().items():
+        assert b"__main__" not in pickled, name
+        for place in (*ours, str(tmp_path)):
+            assert place.encode() not in pickled, name
+    assert job.options["save_main_session"] is False
+    assert "pickled_main_session" not in job.packages
+
+
+def test_a_job_that_labels_asks_for_its_machines_where_it_predicts_alone(
+    described, tmp_path
+):
+    describe = do_units(
+        tmp_path,
+        "label",
+        label_work(),
+        3,
+        hold_model=True,
+        accelerator="nvidia-tesla-t4",
+        min_ram="16GB",
+    )
+    job = described(describe, "--dataflow_service_options=enable_prime")
+    hints = job.hints()
+    assert hints.pop("Do unit") == {
+        "accelerator": "type:nvidia-tesla-t4;count:1;install-nvidia-driver",
+        "min_ram_bytes": "16000000000",
+    }
+    assert len(hints) > 3
+    assert not any(hints.values())
+    images = job.pool["sdkHarnessContainerImages"]
+    assert {image["containerImage"] for image in images} == {dataflow_job.IMAGE}
+    # A process for each core would hold a model for each core.
+    assert not any(image.get("useSingleCorePerContainer") for image in images)
+    assert "no_use_multiple_sdk_containers" in job.environment["experiments"]
+    assert job.environment["serviceOptions"] == ["enable_prime"]
+    assert job.options["number_of_worker_harness_threads"] == 2
+    assert_travels_well(job, tmp_path)
+
+
+def test_a_job_without_a_model_leaves_processes_and_threads_to_dataflow(
+    described, tmp_path
+):
+    job = described(do_units(tmp_path, "build", build_work(), 3))
+    assert not any(job.hints().values())
+    images = job.pool["sdkHarnessContainerImages"]
+    assert all(image["useSingleCorePerContainer"] for image in images)
+    assert "number_of_worker_harness_threads" not in job.options
+    assert_travels_well(job, tmp_path)
+
+
+def test_what_the_user_says_of_processes_and_threads_holds(described, tmp_path):
+    job = described(
+        do_units(tmp_path, "label", label_work(), 3, hold_model=True),
+        "--experiments=use_multiple_sdk_containers",
+        "--number_of_worker_harness_threads=5",
+    )
+    assert "no_use_multiple_sdk_containers" not in job.environment["experiments"]
+    assert job.options["number_of_worker_harness_threads"] == 5
+
+
+def test_a_hundred_thousand_units_are_a_small_description_and_not_one_bundle(
+    described, tmp_path
+):
+    job = described(do_units(tmp_path, "label", label_work(), 100_000))
+    # Dataflow takes 20 MB.
+    assert len(job.text) + job.graph_bytes < 1_000_000
+    # Without it the step that has the names would do all of the units itself.
+    kinds = {t.spec.urn for t in job.graph.components.transforms.values()}
+    assert "beam:transform:reshuffle:v1" in kinds
+
+
+def test_an_evaluation_has_no_hints_and_travels_as_well(described, tmp_path):
+    reader = DirectoryUnits("gs://bucket/predictions", False, False)
+    evaluation = evaluation_graph.EvaluateUnits(
+        "gs://bucket/out", "truth", reader, "mask", Parameters()
+    )
+
+    def build(pipeline):
+        _ = (
+            pipeline
+            | "Units" >> Create([f"predictions-{i:05d}" for i in range(1000)])
+            | "Evaluate" >> evaluation
+            | "Write" >> evaluation_graph.WriteStates("gs://bucket/out", "states")
+        )
+
+    job = described(lambda f: launch.run_pipeline(launch.parse_beam_args(f), build))
+    assert not any(job.hints().values())
+    assert "Evaluate/Match" in job.pickles()
+    assert_travels_well(job, tmp_path)
+
+
+@pytest.mark.slow
+def test_the_package_is_staged_whole(described, storage, tmp_path):
+    job = described(
+        do_units(tmp_path, "label", label_work(), 1), f"--setup_file={HOME}/setup.py"
+    )
+    archive = tmp_path / "workflow.tar.gz"
+    archive.write_bytes(storage.get(job.packages["workflow.tar.gz"]))
+    with tarfile.open(archive) as tar:
+        staged = {name.partition("/")[2] for name in tar.getnames()}
+    tracked = {
+        str(path.relative_to(HOME))
+        for folder in ("deepmac", "pipelines", "configs")
+        for path in (HOME / folder).rglob("*")
+        if path.is_file() and "__pycache__" not in path.parts
+    }
+    assert tracked <= staged
+
+
+@pytest.mark.parametrize(
+    ("flags", "message"),
+    [
+        (
+            ["--runner=DataflowRunner", "--project=my-project"],
+            "--runner=DataflowRunner needs --region, --temp_location too",
+        ),
+        (
+            [*CLOUD[:3], "--temp_location=/tmp/x"],
+            "--temp_location must be a folder on gs://, got /tmp/x",
+        ),
+        (
+            ["--no_wait_until_finish"],
+            "--no_wait_until_finish is for DataflowRunner: on FnApiRunner the job ends",
+        ),
+    ],
+)
+def test_what_dataflow_must_be_told_is_looked_for_before_any_work(flags, message):
+    with pytest.raises(OptionError) as caught:
+        launch.parse_beam_args(flags)
+    assert message in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("flags", "needs", "message"),
+    [
+        (
+            [],
+            {"accelerator": "nvidia-tesla-t4"},
+            "--accelerator: FnApiRunner chooses no machines",
+        ),
+        ([], {"min_ram": "16GB"}, "--worker_min_ram: FnApiRunner chooses no machines"),
+        (CLOUD, {"min_ram": "much"}, "--worker_min_ram is such as 16GB, got 'much'"),
+    ],
+)
+def test_machines_are_asked_for_where_there_is_a_choice(flags, needs, message):
+    needs = {"hold_model": True, "accelerator": None, "min_ram": None} | needs
+    with pytest.raises(OptionError) as caught:
+        dataflow.machines(launch.parse_beam_args(flags), **needs)
+    assert message in str(caught.value)
+
+
+def test_an_accelerator_may_be_told_in_full():
+    hint = "type:nvidia-l4;count:2;install-nvidia-driver:5xx"
+    options = launch.parse_beam_args(CLOUD)
+    needs = dataflow.machines(options, hold_model=True, accelerator=hint, min_ram=None)
+    assert needs.hints == {"accelerator": hint}
+
+
+@pytest.mark.parametrize(
+    ("main", "flags", "named"),
+    [
+        (
+            build_dataset.main,
+            ["--annotations=a.json", "--images=pictures", "--out=records"],
+            "--images=pictures, --out=records",
+        ),
+        (
+            infer.main,
+            [
+                *("--annotations=a.json", "--images=pictures", "--out=gs://b/out"),
+                *(
+                    "--model=center_net_deepmac_512x512_voc_only",
+                    "--checkpoint=/ckpt-1",
+                ),
+            ],
+            "--images=pictures, --checkpoint=/ckpt-1",
+        ),
+        (
+            evaluate.main,
+            ["--ground_truth=a.json", "--predictions=dt.json", "--out=results"],
+            "--out=results",
+        ),
+    ],
+)
+def test_places_that_workers_do_not_see_are_refused(main, flags, named, capsys):
+    assert main([*flags, *CLOUD]) == 2
+    error = capsys.readouterr().err
+    assert (
+        f"the workers of DataflowRunner do not see the files of this machine: {named}; name "
+        f"places on gs://"
+    ) in error
+
+
+def test_an_evaluation_waits_for_its_figures(capsys):
+    flags = ["--ground_truth=a.json", "--predictions=gs://b/dt", "--out=gs://b/out"]
+    assert evaluate.main([*flags, *CLOUD, "--no_wait_until_finish"]) == 2
+    assert "makes the figures in the end" in capsys.readouterr().err
