@@ -116,7 +116,7 @@ def test_a_job_that_labels_asks_for_its_machines_where_it_predicts_alone(
     images = job.pool["sdkHarnessContainerImages"]
     assert {image["containerImage"] for image in images} == {dataflow_job.IMAGE}
     # A process for each core would hold a model for each core.
-    assert not any(image.get("useSingleCorePerContainer") for image in images)
+    assert "use_multiple_sdk_containers" not in job.environment["experiments"]
     assert "no_use_multiple_sdk_containers" in job.environment["experiments"]
     assert job.environment["serviceOptions"] == ["enable_prime"]
     assert job.options["number_of_worker_harness_threads"] == 2
@@ -128,8 +128,7 @@ def test_a_job_without_a_model_leaves_processes_and_threads_to_dataflow(
 ):
     job = described(do_units(tmp_path, "build", build_work(), 3))
     assert not any(job.hints().values())
-    images = job.pool["sdkHarnessContainerImages"]
-    assert all(image["useSingleCorePerContainer"] for image in images)
+    assert "use_multiple_sdk_containers" in job.environment["experiments"]
     assert "number_of_worker_harness_threads" not in job.options
     assert_travels_well(job, tmp_path)
 
