@@ -81,13 +81,19 @@ class _Match(beam.DoFn):
 
 
 class MergePartials(beam.CombineFn):
-    """Merges partial results, a number of them at a time; any grouping gives the same figures."""
+    """Merges partial results, a number of them at a time; any grouping gives the same figures.
 
-    def __init__(self, out: str, truths: str):
+    Args:
+        out, truths: where the ids of the images are, to name one in an error; None: nowhere.
+    """
+
+    def __init__(self, out: str | None = None, truths: str | None = None):
         self._out, self._truths = out, truths
+        self._image_ids = None
 
     def setup(self) -> None:
-        self._image_ids = _open(self._out, self._truths).scope.image_ids
+        if self._out is not None and self._truths is not None:
+            self._image_ids = _open(self._out, self._truths).scope.image_ids
 
     def create_accumulator(self) -> list[Partial]:
         return []

@@ -1,10 +1,12 @@
-"""The transforms for other people's graphs: labelling, with one bad image among good ones."""
+"""The transforms for other people's graphs, each against the job or function that does the same."""
 
+import collections
 import json
 import pickle
 from pathlib import Path
 
 import apache_beam as beam
+import coco_cases
 import fussy_predictor
 import numpy as np
 import pytest
@@ -15,13 +17,22 @@ from apache_beam.testing.util import assert_that, equal_to
 from apache_beam.typehints.decorators import TypeCheckError
 from small_dataset import SmallDataset
 
+import deepmac
 from deepmac.data.decode import decode_rgb
 from deepmac.data.failures import Failure
 from deepmac.data.predictions import read_unit
 from deepmac.errors import OptionError
-from pipelines import infer
+from pipelines import infer, transforms
 from pipelines.model_handler import DeepmacModelHandler, SplitLabelled
-from pipelines.transforms import BoxedImage, LabelImages, LabelledImage, Settings
+from pipelines.transforms import (
+    BoxedImage,
+    EvaluateMasks,
+    EvaluationResult,
+    LabelImages,
+    LabelledImage,
+    Parameters,
+    Settings,
+)
 
 FUSSY = "fussy_predictor:FussyPredictor"
 TWO_PROCESSES = ["--direct_num_workers=2", "--direct_running_mode=multi_processing"]
@@ -72,7 +83,9 @@ EXPECTED = [(i, 100 + i, 7, 0.5) for i in range(16) if i != 13]
 REFUSED = [(13, None, "predict", "predictor_failed", "this image is not for me")]
 
 
-@pytest.mark.parametrize("flags", [[], TWO_PROCESSES], ids=["here", "two processes"])
+@pytest.mark.parametrize(
+    "flags", [[], pytest.param(TWO_PROCESSES, marks=pytest.mark.slow)]
+)
 def test_one_bad_image_of_sixteen_costs_itself_alone(flags):
     with pipeline(flags) as p:
         done = (
@@ -292,3 +305,97 @@ def test_mistakes_are_one_sentence(make, message):
         make()
     assert message in str(caught.value)
     assert "\n" not in str(caught.value)
+
+
+def scene_of(num_images):
+    """Objects, and predictions that partly hit them; several of the same score."""
+    rng = np.random.default_rng(3)
+    scene = coco_cases.Scene(range(10, 10 + num_images), [1, 5, 7])
+    for image in range(10, 10 + num_images):
+        for _ in range(rng.integers(0, 4)):
+            box = (*rng.integers(0, 40, 2).tolist(), *rng.integers(5, 40, 2).tolist())
+            category = int(rng.choice([1, 5, 7]))
+            scene.object(box, image, category)
+            moved = (box[0] + int(rng.integers(0, 9)), *box[1:])
+            scene.found(moved, float(rng.choice([0.25, 0.5, 0.75])), image, category)
+    return scene
+
+
+def collections_of(p, scene, *, as_rows):
+    by_image = collections.defaultdict(list)
+    for row in scene.results:
+        by_image[row["image_id"]].append(row)
+    predictions = scene.results if as_rows else list(by_image.values())
+    elements = {
+        "images": scene.truth["images"],
+        "annotations": scene.truth["annotations"],
+        "predictions": predictions,
+    }
+    return {
+        name: p | name >> beam.Create(some[::-1]) for name, some in elements.items()
+    }
+
+
+@pytest.mark.parametrize(
+    ("iou_type", "flags"),
+    [
+        ("segm", []),
+        ("bbox", []),
+        pytest.param("segm", TWO_PROCESSES, marks=pytest.mark.slow),
+    ],
+)
+def test_figures_are_those_of_evaluate(iou_type, flags, monkeypatch):
+    monkeypatch.setattr(transforms, "_BATCH", 7)
+    scene = scene_of(40)
+    groups = {"ours": [1, 7]}
+    expected = deepmac.evaluate(
+        scene.truth, scene.results, iou_type=iou_type, groups=groups, draws=20
+    )
+    with pipeline(flags) as p:
+        evaluation = EvaluateMasks(
+            scene.truth["categories"],
+            Parameters(iou_type=iou_type),
+            form="mask",
+            groups=groups,
+            draws=20,
+        )
+        found = collections_of(p, scene, as_rows=False) | evaluation
+        assert found.element_type is EvaluationResult
+        documents = found | beam.Map(lambda result: json.dumps(result.to_dict()))
+        assert_that(documents, equal_to([json.dumps(expected.to_dict())]))
+
+
+def test_single_rows_do_as_well_where_no_scores_are_equal():
+    scene = scene_of(12)
+    for number, row in enumerate(scene.results):
+        row["score"] = 1 / (number + 2)
+    expected = deepmac.evaluate(scene.truth, scene.results, draws=0)
+    with pipeline() as p:
+        evaluation = EvaluateMasks(scene.truth["categories"], draws=0)
+        found = collections_of(p, scene, as_rows=True) | evaluation
+        documents = found | beam.Map(lambda result: json.dumps(result.to_dict()))
+        assert_that(documents, equal_to([json.dumps(expected.to_dict())]))
+
+
+@pytest.mark.parametrize(
+    ("make", "message"),
+    [
+        (
+            lambda: EvaluateMasks([], form="masks"),
+            "form is 'box' or 'mask', got 'masks'",
+        ),
+        (
+            lambda: EvaluateMasks([{"id": 1}], groups={"a": [2]}),
+            "groups['a']: there is no category 2",
+        ),
+        (lambda: EvaluateMasks([], draws=-1), "draws"),
+        (
+            lambda: {"images": pipeline() | beam.Create([1])} | EvaluateMasks([]),
+            "takes images, annotations and predictions, got images",
+        ),
+    ],
+)
+def test_what_an_evaluation_cannot_be_is_said_while_the_graph_is_made(make, message):
+    with pytest.raises(OptionError) as caught:
+        make()
+    assert message in str(caught.value)
