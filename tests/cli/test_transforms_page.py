@@ -10,7 +10,7 @@ EXAMPLES = re.findall(r"```python\n(.*?)```", PAGE.read_text(), re.DOTALL)
 EXPECTED = [
     r"(.*'annotation_id': \d\}\n){8}",
     r"from the first camera 1\nfrom the second camera image_unsupported\n",
-    r"^1\.0\n$",
+    r"^1\.000\n$",
 ]
 
 
