@@ -1,9 +1,6 @@
-"""The COCO categories, the 20 of them that are also in Pascal VOC, and the split names."""
+"""The COCO categories, and the 20 of them that are also in Pascal VOC."""
 
 import dataclasses
-from collections.abc import Iterable
-
-from deepmac.errors import OptionError, did_you_mean, one_of
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -43,57 +40,3 @@ VOC_NAMES: frozenset[str] = frozenset(
     }
 )  # fmt: skip
 """COCO's names of the 20 Pascal VOC categories."""
-
-
-def parse_groups(split: str, categories: Iterable[Category]) -> frozenset[int]:
-    """Category ids of a split, among the categories of a data set.
-
-    Args:
-        split: `all`, `voc`, `non_voc`, names or ids with commas between them, or `@FILE` with
-            one a line (empty lines and `#` comments are skipped).
-        categories: those of the data set.
-
-    Raises:
-        OptionError: a name is not a category of the set (says the nearest), no category is left,
-            or the file cannot be read.
-    """
-    categories = list(categories)
-    if split == "all":
-        return frozenset(c.id for c in categories)
-    if split in ("voc", "non_voc"):
-        ids = frozenset(
-            c.id for c in categories if (c.name in VOC_NAMES) == (split == "voc")
-        )
-        if not ids:
-            raise OptionError(
-                f"split '{split}': the data set has no such category, it is not COCO; name the "
-                f"categories, or put them into a file and say @FILE"
-            )
-        return ids
-    by_name = {c.name: c.id for c in categories} | {str(c.id): c.id for c in categories}
-    names = _names_in_file(split[1:]) if split.startswith("@") else split.split(",")
-    wanted = [name for name in (n.strip() for n in names) if name]
-    if unknown := [name for name in wanted if name not in by_name]:
-        hint = (
-            did_you_mean(unknown[0], by_name)
-            or f"; it has {one_of(n.name for n in categories)}"
-        )
-        raise OptionError(
-            f"split '{split}': the data set has no category {_quoted(unknown)}{hint}"
-        )
-    if not wanted:
-        raise OptionError(f"split '{split}' names no category")
-    return frozenset(by_name[name] for name in wanted)
-
-
-def _quoted(names: list[str]) -> str:
-    return one_of(f"'{name}'" for name in names)
-
-
-def _names_in_file(path: str) -> list[str]:
-    try:
-        with open(path, encoding="utf-8") as file:
-            return [line.split("#")[0].strip() for line in file]
-    except (OSError, UnicodeDecodeError) as e:
-        reason = e.strerror if isinstance(e, OSError) else "it is not UTF-8"
-        raise OptionError(f"split '@{path}': cannot read the file: {reason}") from e

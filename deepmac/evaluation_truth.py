@@ -1,9 +1,9 @@
 """What an evaluation takes for the truth: a file of COCO annotations, or records."""
 
 import dataclasses
-import os
 from typing import Any
 
+from deepmac.data.files import is_folder
 from deepmac.data.json_file import read_json
 from deepmac.data.truth_records import as_coco
 from deepmac.errors import OptionError
@@ -36,7 +36,7 @@ def open_truth(path: str, label_map: str | None, *, with_masks: bool) -> OpenedT
         OptionError: there is a label map, and no records.
         DataError: it cannot be read.
     """
-    if not os.path.isdir(path):
+    if not is_folder(path):
         if label_map is not None:
             raise OptionError(
                 f"label_map is for a directory of records, and {path} is none"

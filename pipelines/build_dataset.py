@@ -5,7 +5,6 @@ import dataclasses
 import io
 import sys
 from collections.abc import Mapping, Set
-from pathlib import Path
 from typing import Any
 
 import deepmac
@@ -13,6 +12,7 @@ from deepmac.commands import from_options, option, run
 from deepmac.data.assemble import Assembler, Assembly
 from deepmac.data.coco import OUT_OF_BOUNDS, InstanceReader
 from deepmac.data.decode import MAX_PIXELS
+from deepmac.data.files import absolute
 from deepmac.data.image_source import ImageSource
 from deepmac.data.manifest import RECORDS, file_sha256
 from deepmac.data.records import encode_example
@@ -88,7 +88,7 @@ def execute(options: Options, beam_args: list[str]) -> int:
             plan=plan,
             work=lambda context: _work(options, context),
             options=identity,
-            inputs={"images": str(Path(options.images).absolute())},
+            inputs={"images": absolute(options.images)},
             beam_options=beam_options,
             verbose=options.verbose,
         )
@@ -137,7 +137,7 @@ class BuildWork:
     def process(self, unit: Unit, out: io.RawIOBase) -> UnitReport:
         assert self.source, "setup comes first"
         assembler = Assembler(
-            read_image=self.source.read,
+            read_images=self.source.read_each,
             reader=InstanceReader(
                 frozenset(self.category_names),
                 self.split if self.masks else HIDE_ALL,
@@ -228,7 +228,7 @@ def _identity(options: Options) -> dict[str, Any]:
 def _work(options: Options, context: Mapping[str, Any]) -> BuildWork:
     supervised = frozenset(context["supervised_ids"])
     return BuildWork(
-        images=str(Path(options.images).absolute()),
+        images=absolute(options.images),
         category_names=dict(context["categories"]),
         split=Split(split_name(options.split), supervised),
         repeats=frozenset(context["repeats"]),

@@ -1,7 +1,6 @@
 """Two evaluations -> which is better, on what, and how sure that is."""
 
 from collections.abc import Collection, Mapping, Sequence
-from pathlib import Path
 from typing import Any
 
 import click
@@ -10,7 +9,8 @@ from rich.console import Console
 from rich.text import Text
 
 from deepmac.categories import Category
-from deepmac.data.paths import require_local
+from deepmac.data.files import exists, is_folder, join, list_folder
+from deepmac.data.json_file import read_bytes
 from deepmac.errors import DataError, OptionError, one_of
 from deepmac.evaluation.comparison import compare
 from deepmac.evaluation.comparison_report import (
@@ -123,24 +123,25 @@ def command(
     _print(compared, out)
 
 
-def _found(path: str) -> dict[str | None, Path]:
+def _found(path: str) -> dict[str | None, str]:
     """Kind -> file of each saved evaluation at a path; a file of its own may be of any kind.
 
     Raises:
         DataError: there is none.
     """
-    place = Path(require_local(path))
-    if place.is_file():
-        return {None: place}
-    if not place.is_dir():
+    if exists(path):
+        return {None: path}
+    if not is_folder(path):
         raise DataError(f"{path}: no such directory or file")
-    files = {kind: place / name for kind, name in STATES.items()}
-    found: dict[str | None, Path] = {k: f for k, f in files.items() if f.is_file()}
+    there = list_folder(path)
+    found: dict[str | None, str] = {
+        kind: join(path, name) for kind, name in STATES.items() if name in there
+    }
     if found:
         return found
     why = (
         f"it has {METRICS} alone, of an older deepmac; run the evaluation again"
-        if (place / METRICS).is_file()
+        if METRICS in there
         else "name a directory that `deepmac evaluate` has written"
     )
     raise DataError(f"{path}: holds no {' or '.join(STATES.values())}: {why}")
@@ -148,9 +149,9 @@ def _found(path: str) -> dict[str | None, Path]:
 
 def _of_one_kind(
     paths: Sequence[str],
-    saved: Sequence[Mapping[str | None, Path]],
+    saved: Sequence[Mapping[str | None, str]],
     iou_type: str | None,
-) -> list[Path]:
+) -> list[str]:
     """A file of each, for `iou_type`, or by default the first kind that both have."""
     kinds = [iou_type] if iou_type else IOU_TYPES
     for kind in kinds:
@@ -166,11 +167,8 @@ def _of_one_kind(
     raise OptionError(f"there is no {wanted}: {have} (--iou_type)")
 
 
-def _read(file: Path) -> tuple[Evaluation, dict[str, list[Any]]]:
-    try:
-        data = file.read_bytes()
-    except OSError as e:
-        raise DataError(f"{file}: cannot be read: {e.strerror}") from None
+def _read(file: str) -> tuple[Evaluation, dict[str, list[Any]]]:
+    data = read_bytes(file)
     try:
         return from_bytes(data)
     except DataError as e:

@@ -16,6 +16,7 @@ import orjson
 from rich.console import Console
 
 from deepmac.commands import from_options, option, run
+from deepmac.data.files import write_file
 from deepmac.errors import OptionError
 from deepmac.evaluation.parameters import IOU_TYPES, SWITCHES
 from deepmac.evaluation.report import metrics
@@ -26,7 +27,7 @@ from deepmac.terminal import announce
 from pipelines.evaluation_inputs import Task, array_files, prepare
 from pipelines.evaluation_report import REPORT, write_report
 from pipelines.evaluation_runs import evaluate_here, evaluate_on_beam
-from pipelines.storage import LocalOutput, hold_output, open_output, refusals_told
+from pipelines.storage import LocalOutput, hold_output, refusals_told
 from pipelines.unit_files import JOB, note_run
 
 METRICS = "metrics.json"
@@ -247,8 +248,8 @@ def _write_arrays(path: str, evaluations: Mapping[str, Evaluation]) -> None:
     for kind, file in array_files(path, list(evaluations)).items():
         buffer = io.BytesIO()
         np.savez_compressed(buffer, **dataclasses.asdict(evaluations[kind].curves))
-        with refusals_told(str(file)):
-            open_output(str(file.parent)).write(file.name, buffer.getvalue())
+        with refusals_told(file):
+            write_file(file, buffer.getvalue())
 
 
 def _print(

@@ -3,11 +3,12 @@
 import collections
 import contextlib
 import dataclasses
+import posixpath
 from collections.abc import Collection, Iterable, Mapping, Sequence
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from deepmac.errors import OptionError
+from deepmac.data.files import absolute, is_folder, read_text
+from deepmac.errors import DataError, OptionError
 from deepmac.evaluation.detections import Form, read_detections
 from deepmac.evaluation.ground_truth import GroundTruth, read_ground_truth, read_scope
 from deepmac.evaluation.groups import (
@@ -162,12 +163,9 @@ def _image_ids(text: str, known: Scope) -> list[Any]:
     lines = text.split(",")
     if text.startswith("@"):
         try:
-            lines = Path(text[1:]).read_text(encoding="utf-8").splitlines()
-        except (OSError, UnicodeDecodeError) as e:
-            reason = e.strerror if isinstance(e, OSError) else "it is not UTF-8"
-            raise OptionError(
-                f"--image_ids {text}: cannot read the file: {reason}"
-            ) from e
+            lines = read_text(text[1:]).splitlines()
+        except DataError as e:
+            raise OptionError(f"--image_ids @FILE: {e}") from None
     names = {str(i): i for i in known.image_ids}
     return [names.get(line.strip(), line.strip()) for line in lines if line.strip()]
 
@@ -268,18 +266,18 @@ def _check_arrays(options: "Options") -> None:
     if not options.arrays.endswith(".npz"):
         raise OptionError(f"--arrays: {options.arrays} must end in .npz")
     for file in array_files(options.arrays, options.iou_type).values():
-        if file.is_dir():
+        if is_folder(file):
             raise OptionError(f"--arrays: {file} is a directory")
-        check_output(str(file.parent))
+        check_output(posixpath.dirname(file))
 
 
-def array_files(path: str, kinds: Iterable[str]) -> dict[str, Path]:
+def array_files(path: str, kinds: Iterable[str]) -> dict[str, str]:
     """Kind of evaluation -> its file of arrays; of several kinds, `NAME-segm.npz` and so on."""
-    file = Path(path).absolute()
+    file = absolute(path)
     several = list(dict.fromkeys(kinds))
     if len(several) == 1:
         return {several[0]: file}
-    return {kind: file.with_name(f"{file.stem}-{kind}.npz") for kind in several}
+    return {kind: f"{file.removesuffix('.npz')}-{kind}.npz" for kind in several}
 
 
 def _check_numbers(options: "Options") -> None:

@@ -2,7 +2,6 @@
 
 import dataclasses
 import datetime
-import os
 import platform
 import shlex
 import time
@@ -10,6 +9,7 @@ from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import deepmac
+from deepmac.data.files import is_folder
 from deepmac.data.image_source import ImageSource
 from deepmac.errors import OptionError
 from deepmac.evaluation.summary import Evaluation
@@ -44,7 +44,7 @@ def check_report(options: "Options") -> None:
         raise OptionError(
             "--images is for the report, which --no_report leaves out; give one of them"
         )
-    if os.path.isdir(options.ground_truth):
+    if is_folder(options.ground_truth):
         raise OptionError(
             "--images is for a ground truth of COCO annotations; records hold their images"
         )
@@ -101,7 +101,7 @@ def write_report(
 
 
 def _images(options: "Options") -> ImageFiles | RecordImages | None:
-    if os.path.isdir(options.ground_truth):
+    if is_folder(options.ground_truth):
         return RecordImages(options.ground_truth, options.label_map)
     if options.images is None:
         return None

@@ -6,13 +6,13 @@ All give the same figures bit by bit.
 import dataclasses
 import gc
 import multiprocessing
-import os
 import sys
 from collections.abc import Iterable, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from typing import ClassVar
 
+from deepmac.data.files import absolute
 from deepmac.errors import DataError
 from deepmac.evaluation.engine import Results, conclude, evaluate, match_results
 from deepmac.evaluation.results_file import ResultsFile, Scattered
@@ -108,7 +108,7 @@ def _units(
         units = spill(task.source, output, prefix, task.known, unit_images)
         return SpilledUnits(task.source.path, output), units
     reader = task.source.reader
-    reader = dataclasses.replace(reader, path=os.path.abspath(reader.path))
+    reader = dataclasses.replace(reader, path=absolute(reader.path))
     return reader, task.source.units
 
 

@@ -1,13 +1,14 @@
 """The options of the `label` job: what they are, what decides the results, what they name."""
 
 import dataclasses
-from pathlib import Path
+import posixpath
 from typing import Any
 
 from deepmac.commands import option
 from deepmac.data.coco import OUT_OF_BOUNDS
 from deepmac.data.decode import MAX_PIXELS
 from deepmac.data.directory import RecordDirectory
+from deepmac.data.files import absolute
 from deepmac.data.foreign import open_with_categories
 from deepmac.data.manifest import file_sha256
 from deepmac.paste import THRESHOLD
@@ -142,7 +143,7 @@ def identity_of(options: Options, predictor: CheckedPredictor | None) -> dict[st
     in another order move a probability by 1e-6 or so.
     """
     identity: dict[str, Any] = {
-        "model": Path(options.model).name,
+        "model": posixpath.basename(options.model.rstrip("/")),
         "model_fingerprint": predictor and predictor.fingerprint,
         "boxes": options.boxes,
         "precision": options.precision,
@@ -173,7 +174,7 @@ def inputs_of(options: Options) -> dict[str, Any]:
     """Where the input lies that the identity does not cover."""
     names = ("images", "records", "checkpoint")
     paths = {name: getattr(options, name) for name in names}
-    return {name: str(Path(p).absolute()) for name, p in paths.items() if p is not None}
+    return {name: absolute(p) for name, p in paths.items() if p is not None}
 
 
 def model_options(options: Options, precision: str) -> tuple[tuple[str, Any], ...]:

@@ -5,13 +5,13 @@ import bisect
 import dataclasses
 import hashlib
 from collections.abc import Iterable, Iterator, Sequence
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from deepmac.data.coco import Entries, read_categories
 from deepmac.data.directory import RecordDirectory
+from deepmac.data.files import absolute
 from deepmac.data.image_source import ImageSource
 from deepmac.data.json_stream import stream_members
 from deepmac.errors import DataError, OptionError
@@ -80,7 +80,7 @@ def plan_records(directory: RecordDirectory, writer: Writer) -> dict[str, Any]:
     """A unit for each shard; its item holds the shard's path and number of images if known."""
     names = shard_names(NAME, len(directory.shards))
     for name, shard in zip(names, directory.shards, strict=True):
-        path = str(shard.path.absolute())
+        path = absolute(shard.path)
         writer.add(name, {"shard": path, "num_images": shard.num_images})
     categories = [[c.id, c.name] for c in directory.categories]
     return {"categories": categories, "repeats": []}
@@ -94,7 +94,7 @@ def records_digest(directory: RecordDirectory) -> str:
     """
     digest = hashlib.sha256()
     for shard in directory.shards:
-        facts = (shard.path.name, shard.sha256 or _size(shard.path))
+        facts = (shard.name, shard.sha256 or shard.num_bytes)
         digest.update(repr(facts).encode())
     return digest.hexdigest()
 
@@ -193,7 +193,3 @@ def _image_ids(annotations: str) -> Iterator[ImageId]:
             yield joint_id(entry, "id")
         elif began:
             return
-
-
-def _size(path: Path) -> int:
-    return path.stat().st_size

@@ -2,7 +2,6 @@
 
 import collections
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from pathlib import Path
 from typing import Any
 
 from deepmac.data.assemble import Assembly
@@ -117,8 +116,8 @@ def images_of_records(directory: RecordDirectory, totals: Totals) -> ReadImages:
             wanted[masks[0].unit].add(image_id)
         for unit, image_ids in wanted.items():
             shard = shards[unit]
-            path = Path(shard.path)
-            for example in read_shard(path, shard.num_images, None, names, Assembly()):
+            images = read_shard(shard.path, shard.num_images, None, names, Assembly())
+            for example in images:
                 if example.image_id not in image_ids:
                     continue
                 image_ids.remove(example.image_id)

@@ -5,13 +5,14 @@ import dataclasses
 import functools
 import gzip
 import io
+import posixpath
 from collections.abc import Collection, Iterator, Mapping, Set
-from pathlib import Path
 from typing import Any
 
 from deepmac.data.assemble import Assembler, Assembly
 from deepmac.data.coco import InstanceReader
 from deepmac.data.failures import Failure
+from deepmac.data.files import reading
 from deepmac.data.image_source import ImageSource
 from deepmac.data.records import decode_example
 from deepmac.data.splits import HIDE_ALL
@@ -122,7 +123,7 @@ class LabelWork:
         if self.from_records:
             (item,) = unit.items
             return read_shard(
-                Path(item["shard"]),
+                item["shard"],
                 item["num_images"],
                 None if self.settings.detect else reader,
                 self.category_names,
@@ -131,7 +132,7 @@ class LabelWork:
         assert self.images, "units of images have a place to read them from"
         source = self.source or ImageSource(self.images)
         assembler = Assembler(
-            read_image=source.read,
+            read_images=source.read_each,
             reader=reader,
             repeats=self.repeats,
             max_pixels=self.settings.max_pixels,
@@ -178,13 +179,15 @@ class _Tally:
 
 
 def read_shard(
-    path: Path,
+    path: str,
     num_images: int | None,
     reader: InstanceReader | None,
     category_names: Mapping[int, str],
     into: Assembly,
 ) -> Iterator[Example]:
     """The images of a shard with their boxes. A record that cannot be read costs only itself.
+
+    Where the file itself cannot be read, nothing is known of its records: that is Unreachable.
 
     Args:
         path: of the shard.
@@ -194,8 +197,9 @@ def read_shard(
         into: failures and counts, filled as the examples are taken.
     """
     category_ids = {name: number for number, name in category_names.items()} or None
-    with path.open("rb") as file:
-        frames = enumerate(read_frames(file, path.name))
+    name = posixpath.basename(path)
+    with reading(path) as file:
+        frames = enumerate(read_frames(file, name))
         index = -1
         while True:
             try:
@@ -203,9 +207,7 @@ def read_shard(
             except StopIteration:
                 # Cut off between two records, a file is as whole as any.
                 if lost := max((num_images or 0) - index - 1, 0):
-                    message = (
-                        f"{path.name}: ends after {index + 1} of {num_images} images"
-                    )
+                    message = f"{name}: ends after {index + 1} of {num_images} images"
                     _fail(lost, "shard_damaged", message, into)
                 return
             except DataError as e:
@@ -220,7 +222,7 @@ def read_shard(
                     data, category_ids=category_ids, with_masks=False
                 )
             except DataError as e:
-                where = f"{path.name}: record {index} at byte {offset}"
+                where = f"{name}: record {index} at byte {offset}"
                 _fail(1, "record_malformed", f"{where}: {e}", into)
                 continue
             into.counts["images_in"] += 1

@@ -5,7 +5,7 @@ import os
 from collections.abc import Iterator
 from pathlib import Path
 
-from deepmac.data.paths import require_local
+from deepmac.data.files import is_folder, is_remote, reading
 from deepmac.errors import DataError, DeepmacError, OptionError
 
 
@@ -56,18 +56,19 @@ def check_fraction(name: str, value: float) -> None:
 
 
 def check_readable(path: str) -> None:
-    """Raises DataError unless a local file can be read."""
-    require_local(path)
-    try:
-        with open(path, "rb"):
-            pass
-    except OSError as e:
-        raise DataError(f"{path}: cannot be read: {e.strerror}") from e
+    """Raises DataError unless a file, wherever it is, can be read."""
+    with reading(path):
+        pass
 
 
 def check_output(path: str) -> None:
-    """Raises DataError unless a directory can be written to, or made. Makes nothing."""
-    require_local(path)
+    """Raises DataError unless a directory can be written to, or made. Makes nothing.
+
+    Of a remote store only that it is there: whether it takes a file, writing one will tell.
+    """
+    if is_remote(path):
+        is_folder(path)  # made as it is written to; but the bucket must be there
+        return
     place = Path(path).absolute()
     try:
         place.is_dir()

@@ -105,4 +105,4 @@ def load_label_ids(path: str | Path) -> dict[str, int]:
 
 
 def _read(path: str | Path) -> LabelMap:
-    return read(read_text_file(Path(path)), LabelMap, str(path)).build()
+    return read(read_text_file(str(path)), LabelMap, str(path)).build()

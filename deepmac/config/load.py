@@ -1,6 +1,7 @@
 """Name or path, and overrides -> PipelineConfig."""
 
 import importlib.resources
+import io
 import os
 import re
 import warnings
@@ -11,7 +12,8 @@ from pathlib import Path
 from deepmac.config.checks import check_together
 from deepmac.config.schema import PipelineConfig
 from deepmac.config.textproto import Document, read
-from deepmac.errors import ConfigError, did_you_mean, one_of
+from deepmac.data.files import read_file
+from deepmac.errors import ConfigError, DataError, did_you_mean, one_of
 
 _SUFFIX = ".config"
 _WEIGHTS = ".weights.h5"
@@ -32,7 +34,7 @@ def load_config(
 
     Args:
         name_or_path: a shipped configuration (see `config_names`; a suffix like `_tpu-32` and the
-            ending `.config` may be there) or a file.
+            ending `.config` may be there) or a file, local or remote.
         overrides: `path.to.field=value`, applied in order; see `textproto.Document.override`.
         lenient: skip fields that are not known, each with a ConfigWarning.
         cross_check: check values of different messages against each other, such as the input size
@@ -90,30 +92,32 @@ def shipped_weights(name_or_path: str | Path) -> Path | None:
     return path if path.is_file() else None
 
 
-def read_text_file(path: Path) -> str:
+def read_text_file(path: str) -> str:
     """A text file's contents, without a byte order mark.
 
     Raises:
         ConfigError: it is missing, cannot be read, or is not UTF-8.
     """
     try:
-        return path.read_text(encoding="utf-8-sig")
-    except FileNotFoundError:
-        raise ConfigError(f"{path}: no such file") from None
+        data = read_file(path)
+    except (DataError, ValueError) as e:  # ValueError: a null character in the name
+        raise ConfigError(
+            str(e) if isinstance(e, DataError) else f"{path}: {e}"
+        ) from None
+    if data is None:
+        raise ConfigError(f"{path}: no such file")
+    try:
+        return io.StringIO(data.decode("utf-8-sig"), newline=None).read()
     except UnicodeDecodeError as e:
         raise ConfigError(
             f"{path}: not a text file: byte {e.start} is not UTF-8"
-        ) from None
-    except (OSError, ValueError) as e:
-        raise ConfigError(
-            f"{path}: cannot read it: {getattr(e, 'strerror', e)}"
         ) from None
 
 
 def _read_text(name_or_path: str) -> tuple[str, str]:
     """A configuration's text, and what to call it in errors."""
     if _looks_like_path(name_or_path) or os.path.isfile(name_or_path):
-        return read_text_file(Path(name_or_path)), name_or_path
+        return read_text_file(name_or_path), name_or_path
     name = _shipped_name(name_or_path)
     names = config_names()
     if name not in names:

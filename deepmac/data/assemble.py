@@ -2,7 +2,7 @@
 
 import collections
 import dataclasses
-from collections.abc import Callable, Iterable, Iterator, Mapping, Set
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence, Set
 from typing import Any
 
 from deepmac.data.coco import (
@@ -45,14 +45,15 @@ class Assembler:
     """Joins images with their annotations and checks both.
 
     Attributes:
-        read_image: names that an image file may have -> its bytes, or raises Unusable.
+        read_images: the names that each of some image files may have -> the bytes of each or why
+            there are none, in order, as they are taken.
         reader: of the annotations.
         repeats: positions in the file of annotations whose id one before them has; these fail.
         max_pixels: larger images fail.
         verify_images: decode every image.
     """
 
-    read_image: Callable[..., bytes]
+    read_images: Callable[[Iterable[Sequence[str]]], Iterator[bytes | Unusable]]
     reader: InstanceReader
     repeats: Set[int]
     max_pixels: int = MAX_PIXELS
@@ -69,11 +70,13 @@ class Assembler:
             into: filled as the examples are taken.
         """
         images, annotations = self._sort(items, into)
-        for image_id in sorted(images, key=id_order):
+        in_order = sorted(images, key=id_order)
+        each = self.read_images(images[image_id].names for image_id in in_order)
+        for image_id, found in zip(in_order, each, strict=True):
             mine = annotations.pop(image_id, [])
             try:
                 entry = images[image_id]
-                encoded, header = self._image(entry, into.counts)
+                encoded, header = self._image(found, entry, into.counts)
             except Unusable as e:
                 into.counts["images_failed"] += 1
                 into.counts["annotations_of_failed_images"] += len(mine)
@@ -154,9 +157,14 @@ class Assembler:
         into.failures.append(failure_of(image_id, annotation_id, "entry", error))
 
     def _image(
-        self, entry: ImageEntry, counts: collections.Counter[str]
+        self,
+        found: bytes | Unusable,
+        entry: ImageEntry,
+        counts: collections.Counter[str],
     ) -> tuple[bytes, ImageHeader]:
-        encoded = self.read_image(*entry.names)
+        if isinstance(found, Unusable):
+            raise found
+        encoded = found
         try:
             header = check_image(encoded, entry, self.max_pixels)
             if self.verify_images:

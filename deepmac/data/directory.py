@@ -2,14 +2,20 @@
 
 import dataclasses
 import glob
-import os
+import posixpath
 from collections.abc import Iterator, Mapping
-from pathlib import Path
 from typing import Any
 
 from deepmac.categories import Category
+from deepmac.data.files import (
+    find_files,
+    is_folder,
+    join,
+    list_folder,
+    read_file,
+    reading,
+)
 from deepmac.data.manifest import MANIFEST, RECORDS, unfinished
-from deepmac.data.paths import require_local
 from deepmac.data.records import decode_example
 from deepmac.data.tfrecord import read_frames
 from deepmac.errors import DataError
@@ -21,14 +27,20 @@ class Shard:
     """One TFRecord file of a set.
 
     Attributes:
-        path: of the file.
-        num_images, num_bytes, sha256: what the manifest says; None for files without one.
+        path: of the file, local or remote.
+        num_bytes: of the file, or what the manifest says.
+        num_images, sha256: what the manifest says; None for files without one.
     """
 
-    path: Path
+    path: str
+    num_bytes: int
     num_images: int | None = None
-    num_bytes: int | None = None
     sha256: str | None = None
+
+    @property
+    def name(self) -> str:
+        """Of the file, without its directory."""
+        return posixpath.basename(self.path)
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -64,8 +76,8 @@ class RecordDirectory:
         """The images of one shard, in the order stored; see `examples`."""
         category_ids = {c.name: c.id for c in self.categories} or None
         index = -1
-        with shard.path.open("rb") as file:
-            frames = read_frames(file, str(shard.path))
+        with reading(shard.path) as file:
+            frames = read_frames(file, shard.path)
             for index, (offset, data) in enumerate(frames):
                 try:
                     yield decode_example(
@@ -93,25 +105,25 @@ def open_records(
     Raises:
         DataError: nothing is there, the directory is incomplete, or holds something else.
     """
-    require_local(path)
-    if os.path.isfile(os.path.join(path, MANIFEST)):
-        return _with_manifest(path, RECORDS.read(path))
+    if (manifest := read_file(join(path, MANIFEST))) is not None:
+        where = join(path, MANIFEST)
+        return _with_manifest(path, RECORDS.parse(manifest, where))
     if problem := unfinished(path):
         raise DataError(problem)
-    pattern = path
-    if os.path.isdir(path):
-        pattern = os.path.join(glob.escape(path), "*-of-[0-9][0-9][0-9][0-9][0-9]*")
-    names = sorted(n for n in glob.glob(pattern) if os.path.isfile(n))
-    if not names and not os.path.isdir(path):
+    pattern, is_directory = path, is_folder(path)
+    if is_directory:
+        pattern = join(glob.escape(path), "*-of-[0-9][0-9][0-9][0-9][0-9]*")
+    found = find_files(pattern)
+    if not found and not is_directory:
         raise DataError(f"{path}: no such directory, and no file that matches it")
-    if not names:
+    if not found:
         raise DataError(f"{path}: no {MANIFEST} and no TFRecord files there")
     return RecordDirectory(
         path=path,
         categories=tuple(categories),
         split=None,
         supervised_ids=None,
-        shards=tuple(Shard(path=Path(name)) for name in names),
+        shards=tuple(Shard(path=p, num_bytes=size) for p, size in found.items()),
         manifest={},
     )
 
@@ -124,15 +136,16 @@ def read_records(path: str, *, with_masks: bool = True) -> Iterator[Example]:
 def _with_manifest(path: str, manifest: dict[str, Any]) -> RecordDirectory:
     shards = tuple(
         Shard(
-            path=Path(path) / shard["name"],
+            path=join(path, shard["name"]),
             num_images=shard["images"],
             num_bytes=shard["bytes"],
             sha256=shard["sha256"],
         )
         for shard in manifest[RECORDS.files]
     )
+    there = list_folder(path)
     for shard in shards:
-        if not os.path.isfile(shard.path):
+        if shard.name not in there:
             raise DataError(
                 f"{shard.path} is missing; run the same build command again"
             )

@@ -12,13 +12,13 @@ from deepmac.config.schema import CenterNetConfig
 from deepmac.config.training_schema import AugmentationConfig
 from deepmac.data.augment import Frame, Picture, augment
 from deepmac.data.decode import MAX_PIXELS, decode_rgb
+from deepmac.data.files import Unreachable
 from deepmac.data.image_header import read_header
 from deepmac.data.input_checks import needs_every_instance, needs_masks
 from deepmac.data.jitter import jitter_boxes
 from deepmac.data.mask_targets import cut_mask, rows_needed, whole_mask
 from deepmac.data.record_set import RecordSet
 from deepmac.data.records import Columns, decode_columns
-from deepmac.data.stores import Unreachable
 from deepmac.errors import DataError
 from deepmac.instances import ImageId
 from deepmac.resize import resize_image

@@ -7,6 +7,7 @@ import itertools
 from deepmac.categories import COCO_CATEGORIES, Category
 from deepmac.config.label_map import load_label_map
 from deepmac.data.directory import RecordDirectory, open_records
+from deepmac.data.files import reading
 from deepmac.data.records import stored_categories
 from deepmac.data.tfrecord import read_frames
 from deepmac.errors import DataError, OptionError, did_you_mean, one_of
@@ -67,8 +68,8 @@ def _sample(records: RecordDirectory) -> set[tuple[int | None, str]]:
     """(id or None, name or '') of the categories in some records."""
     found = set()
     for shard in records.shards[:_SHARDS]:
-        with shard.path.open("rb") as file, contextlib.suppress(DataError):
-            # What is damaged is told by whoever reads all of it.
+        # What is damaged is told by whoever reads all of it.
+        with reading(shard.path) as file, contextlib.suppress(DataError):
             each = (stored_categories(data) for _, data in read_frames(file, ""))
             found.update(*itertools.islice(filter(None, each), _RECORDS))
     return found

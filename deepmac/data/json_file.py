@@ -9,7 +9,7 @@ from typing import Any, BinaryIO, cast
 
 import orjson
 
-from deepmac.data.paths import require_local
+from deepmac.data.files import open_file
 from deepmac.errors import DataError
 
 ENDLESS_NUMBER = "a whole number of more digits than Python reads"
@@ -22,9 +22,8 @@ def open_packed(path: str) -> Iterator[BinaryIO]:
     Raises:
         DataError: it cannot be opened, or read inside the block.
     """
-    require_local(path)
     try:
-        with open(path, "rb") as file:
+        with open_file(path) as file:
             if path.endswith(".gz") or file.peek(2)[:2] == b"\x1f\x8b":
                 with gzip.GzipFile(fileobj=file) as unpacked:
                     yield cast(BinaryIO, unpacked)

@@ -4,11 +4,11 @@ import dataclasses
 import hashlib
 import os
 from collections.abc import Mapping
-from pathlib import Path
 from typing import Any
 
 import orjson
 
+from deepmac.data.files import exists, join, read_file, reading
 from deepmac.data.json_shape import misfit
 from deepmac.errors import DataError
 from deepmac.text import short
@@ -50,19 +50,20 @@ class Kind:
         return {"name": name, "bytes": num_bytes, "sha256": sha256, **numbers}
 
     def read(self, folder: str) -> dict[str, Any]:
-        """The manifest of a local directory.
+        """The manifest of a directory.
 
         Raises:
             DataError: the job has not finished, the directory holds something else, or the
                 manifest is damaged.
         """
-        path = Path(folder) / MANIFEST
-        if not os.path.isfile(path):
+        path = join(folder, MANIFEST)
+        data = read_file(path)
+        if data is None:
             raise DataError(
                 unfinished(folder)
                 or f"{folder}: no {MANIFEST}, so this is no directory of {self.name}"
             )
-        return self.parse(path.read_bytes(), path)
+        return self.parse(data, path)
 
     def parse(self, data: bytes, path: str | os.PathLike[str]) -> dict[str, Any]:
         """The manifest in the bytes of a file.
@@ -160,7 +161,7 @@ def is_file_name(name: str) -> bool:
 
 def unfinished(folder: str) -> str | None:
     """Says of a directory without a manifest that its job has not finished, if that is so."""
-    return unfinished_text(folder) if os.path.isfile(Path(folder) / JOB) else None
+    return unfinished_text(folder) if exists(join(folder, JOB)) else None
 
 
 def unfinished_text(folder: str) -> str:
@@ -172,6 +173,10 @@ def unfinished_text(folder: str) -> str:
 
 
 def file_sha256(path: str | os.PathLike[str]) -> str:
-    """Checksum of a file, as it stands in manifests."""
-    with open(path, "rb") as file:
+    """Checksum of a file, as it stands in manifests.
+
+    Raises:
+        Unreachable: it cannot be read.
+    """
+    with reading(os.fspath(path)) as file:
         return hashlib.file_digest(file, "sha256").hexdigest()

@@ -37,6 +37,15 @@ def printable(path: str | bytes) -> str:
     return _CONTROL.sub(lambda c: c[0].encode("unicode_escape").decode(), text)
 
 
+def can_name_an_object(path: str) -> bool:
+    """Whether a store can hold an object of that path; Google's takes no others."""
+    name = path.partition("://")[2].partition("/")[2]
+    try:
+        return 0 < len(name.encode()) <= 1024 and not set(name) & {"\0", "\r", "\n"}
+    except UnicodeEncodeError:
+        return False
+
+
 def can_name_a_file(text: str) -> bool:
     """Whether the file system has bytes for a text; it may have them for what is no UTF-8."""
     try:

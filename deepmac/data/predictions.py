@@ -1,14 +1,12 @@
 """A directory of predictions: its manifest and the units in it."""
 
 import dataclasses
-import os
 from collections.abc import Mapping
-from pathlib import Path
 from typing import Any
 
+from deepmac.data.files import join, list_folder
 from deepmac.data.json_file import read_json_lines
 from deepmac.data.manifest import PREDICTIONS
-from deepmac.data.paths import require_local
 from deepmac.errors import DataError
 
 
@@ -18,12 +16,12 @@ class PredictionDirectory:
 
     Attributes:
         path: of the directory.
-        units: its files of results, one JSON object a line, in order.
+        units: names of its files of results, one JSON object a line, in order.
         manifest: the whole of it.
     """
 
     path: str
-    units: tuple[Path, ...]
+    units: tuple[str, ...]
     manifest: Mapping[str, Any]
 
 
@@ -33,11 +31,10 @@ def open_predictions(path: str) -> PredictionDirectory:
     Raises:
         DataError: it is incomplete, or holds something else.
     """
-    folder = Path(require_local(path))
     manifest = PREDICTIONS.read(path)
+    sizes = list_folder(path)
     for unit in manifest[PREDICTIONS.files]:
-        file = folder / unit["name"]
-        size = file.stat().st_size if os.path.isfile(file) else None
+        file, size = join(path, unit["name"]), sizes.get(unit["name"])
         if size != unit["bytes"]:
             what = (
                 "is missing"
@@ -45,11 +42,11 @@ def open_predictions(path: str) -> PredictionDirectory:
                 else f"has {size} bytes, not {unit['bytes']}"
             )
             raise DataError(f"{file} {what}; run the same label command again")
-    units = tuple(folder / unit["name"] for unit in manifest[PREDICTIONS.files])
+    units = tuple(unit["name"] for unit in manifest[PREDICTIONS.files])
     return PredictionDirectory(path=path, units=units, manifest=manifest)
 
 
-def read_unit(path: Path | str, *, for_boxes: bool) -> list[Any]:
+def read_unit(path: str, *, for_boxes: bool) -> list[Any]:
     """The COCO results of one unit.
 
     Args:
@@ -59,7 +56,7 @@ def read_unit(path: Path | str, *, for_boxes: bool) -> list[Any]:
     Raises:
         DataError: not readable, or a line is not JSON or has no box.
     """
-    results = read_json_lines(str(path))
+    results = read_json_lines(path)
     if not for_boxes:
         return results
     for line, result in enumerate(results, start=1):

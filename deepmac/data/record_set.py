@@ -16,6 +16,15 @@ import numpy as np
 import orjson
 
 from deepmac.categories import Category
+from deepmac.data.files import (
+    REQUESTS,
+    Unreachable,
+    find_files,
+    is_remote,
+    open_file,
+    read_file,
+    read_range,
+)
 from deepmac.data.json_shape import misfit
 from deepmac.data.manifest import (
     COMMIT_SHAPE,
@@ -25,20 +34,13 @@ from deepmac.data.manifest import (
     RECORDS,
     unfinished_text,
 )
-from deepmac.data.stores import (
-    find_files,
-    is_remote,
-    open_file,
-    read_file,
-    read_range,
-)
 from deepmac.data.tfrecord import frame_offsets, unframe
 from deepmac.errors import DataError, one_of
 
 _COMMIT_SHAPE = COMMIT_SHAPE | {"details": {"offsets": [int]}}
 _SHARDS = "*-of-[0-9][0-9][0-9][0-9][0-9]*"
-_REQUESTS = 32  # at a time, to a remote store
-_KEPT = "record_offsets.npz"
+KEPT = "record_offsets.npz"
+"""File of the offsets that had to be searched for; see `index_records`."""
 
 
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
@@ -243,7 +245,7 @@ def index_records(
         return offsets
 
     each = [(source, file) for source in sources for file in source.files]
-    num_threads = _REQUESTS if any(is_remote(f.path) for _, f in each) else 1
+    num_threads = REQUESTS if any(is_remote(f.path) for _, f in each) else 1
     with concurrent.futures.ThreadPoolExecutor(num_threads) as pool:
         offsets = list(pool.map(offsets_of, *zip(*each, strict=True)))
     if kept_in is not None and searched.keys() - known.keys():
@@ -280,8 +282,11 @@ def _committed(source: SourceSet, file: RecordFile) -> np.ndarray | None:
 
 
 def _scanned(file: RecordFile) -> np.ndarray:
-    with open_file(file.path, file.num_bytes) as content:
-        return np.fromiter(frame_offsets(content, file.path), np.int64)
+    try:
+        with open_file(file.path) as content:
+            return np.fromiter(frame_offsets(content, file.path), np.int64)
+    except OSError as e:
+        raise Unreachable(f"{file.path}: cannot be read: {e.strerror or e}") from None
 
 
 def _check_number(file: RecordFile, found: int) -> None:
@@ -296,7 +301,7 @@ def _key(file: RecordFile) -> str:
 
 
 def _load(folder: str | None) -> dict[str, np.ndarray]:
-    data = None if folder is None else read_file(os.path.join(folder, _KEPT))
+    data = None if folder is None else read_file(os.path.join(folder, KEPT))
     if data is None:
         return {}
     try:
@@ -307,8 +312,8 @@ def _load(folder: str | None) -> dict[str, np.ndarray]:
 
 
 def _save(folder: str, offsets: Mapping[str, np.ndarray]) -> None:
-    path = Path(folder) / _KEPT
-    temporary = path.with_name(f"{_KEPT}.{os.getpid()}-{secrets.token_hex(4)}")
+    path = Path(folder) / KEPT
+    temporary = path.with_name(f"{KEPT}.{os.getpid()}-{secrets.token_hex(4)}")
     path.parent.mkdir(parents=True, exist_ok=True)
     with temporary.open("xb") as file:
         np.savez(file, allow_pickle=False, **offsets)

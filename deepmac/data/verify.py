@@ -255,10 +255,10 @@ def _verify_foreign(
     path: str, result: Verification, on_file: Callable[[str], None]
 ) -> None:
     for shard in open_records(path).shards:
-        on_file(shard.path.name)
+        on_file(shard.name)
         result.num_files += 1
-        result.num_bytes += shard.path.stat().st_size
+        result.num_bytes += shard.num_bytes
         try:
-            result.num_images += len(list(_record_ids(shard.path)))
+            result.num_images += len(list(_record_ids(Path(shard.path))))
         except DataError as e:
             result.findings.append(Finding(str(e)))

@@ -3,8 +3,9 @@
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from typing import Any
 
-from deepmac.categories import Category, parse_groups
+from deepmac.categories import Category
 from deepmac.data.json_file import read_json
+from deepmac.data.splits import parse_groups
 from deepmac.errors import OptionError, did_you_mean, one_of
 from deepmac.evaluation.parameters import Scope
 from deepmac.text import short
@@ -56,7 +57,7 @@ def named_groups(
 
     Args:
         texts: each one of `voc` and `non_voc`; `supercategories`, a group for each; `NAME=LIST`,
-            where LIST is what `categories.parse_groups` reads; `@FILE.json`, which holds an object
+            where LIST is what `splits.parse_groups` reads; `@FILE.json`, which holds an object
             of such lists: names or ids of categories by the name of the group.
         categories: of the data set.
         supercategory_of: category id -> super-category, where it has one.
@@ -80,7 +81,7 @@ def named_groups(
 
 
 def ids_named(text: str, categories: Sequence[Category], flag: str) -> frozenset[Any]:
-    """The categories that an option names; see `categories.parse_groups`.
+    """The categories that an option names; see `splits.parse_groups`.
 
     Raises:
         OptionError: says which option.

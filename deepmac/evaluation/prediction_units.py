@@ -2,11 +2,10 @@
 
 import collections
 import dataclasses
-import os
 from collections.abc import Mapping, Sequence
-from pathlib import Path
 from typing import Any
 
+from deepmac.data.files import is_folder, join
 from deepmac.data.predictions import open_predictions, read_unit
 from deepmac.evaluation.detections import Form, form_of
 from deepmac.evaluation.engine import Results
@@ -38,7 +37,7 @@ class DirectoryUnits:
     ids_are_text: bool
 
     def read(self, unit: str) -> Results:
-        path = Path(self.path) / unit
+        path = join(self.path, unit)
         results = read_unit(path, for_boxes=self.for_boxes)
         if self.ids_are_text:
             for result in results:
@@ -89,12 +88,12 @@ def predictions_at(path: str) -> Predictions:
     Raises:
         DataError: they cannot be read, or are something else.
     """
-    if not os.path.isdir(path):
+    if not is_folder(path):
         first = ResultsFile(path).first()
         return Predictions(path, None, form_of(*first) if first else "mask", {})
     directory = open_predictions(path)
-    units = [unit.name for unit in directory.units]
-    return Predictions(path, units, "mask", _lost_in_label(directory.manifest))
+    lost = _lost_in_label(directory.manifest)
+    return Predictions(path, directory.units, "mask", lost)
 
 
 def _lost_in_label(manifest: Mapping[str, Any]) -> collections.Counter[str]:

@@ -35,7 +35,9 @@ def shard(tmp_path_factory):
     ]
     reader = InstanceReader(frozenset(names), Split("some", SUPERVISED))
     source = ImageSource(str(GOLDEN / "images"))
-    examples = Assembler(source.read, reader, frozenset()).examples(items, Assembly())
+    examples = Assembler(source.read_each, reader, frozenset()).examples(
+        items, Assembly()
+    )
     path = tmp_path_factory.mktemp("garden") / "records.tfrecord"
     path.write_bytes(b"".join(frame(encode_example(e, names)) for e in examples))
     return path

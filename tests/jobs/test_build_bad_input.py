@@ -354,7 +354,7 @@ WHOLE = {  # change, flags, words
     "a fraction of 2": ((), ["--max_failed_fraction=2"], "--max_failed_fraction must be in 0..1, got 2"),
     "no pixels": ((), ["--max_pixels=0"], "--max_pixels must be positive, got 0"),
     "unknown split": ((), ["--split=dgo"], "split 'dgo': the data set has no category 'dgo'; did you mean 'dog'?"),
-    "no split file": ((), ["--split=@/no/such"], "split '@/no/such': cannot read the file"),
+    "no split file": ((), ["--split=@/no/such"], "split @FILE: /no/such: cannot be read: No such file"),
     "split without annotations": (
         [lambda d: d.categories.append({"id": 3, "name": "car"})], ["--split=car"],
         "no annotation has a category of the split 'car'",

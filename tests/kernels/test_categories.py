@@ -1,6 +1,7 @@
 import pytest
 
-from deepmac.categories import COCO_CATEGORIES, Category, parse_groups
+from deepmac.categories import COCO_CATEGORIES, Category
+from deepmac.data.splits import parse_groups
 from deepmac.errors import OptionError
 
 SMALL = [Category(3, "cat"), Category(8, "dog"), Category(9, "fish, fried")]
@@ -33,7 +34,7 @@ def test_a_file_holds_one_category_a_line_also_with_commas_in_it(tmp_path):
         ("DOG", "no category 'DOG'; did you mean 'dog'"),
         ("xyz", "no category 'xyz'; it has cat, dog, fish, fried"),
         ("", "names no category"),
-        ("@/no/such/file", "cannot read the file"),
+        ("@/no/such/file", r"split @FILE: /no/such/file: cannot be read: No such file"),
     ],
 )
 def test_what_is_not_a_category_is_named(split, message):

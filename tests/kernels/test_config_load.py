@@ -207,7 +207,7 @@ def test_a_path_is_read_too(tmp_path):
         ("zzz", "center_net_deepmac_small, center_net_deepmac_tiny"),
         ("", "center_net_deepmac_tiny"),
         ("no/such/file.config", "no/such/file.config: no such file"),
-        ("{tmp}", "{tmp}: cannot read it: Is a directory"),
+        ("{tmp}", "{tmp}: cannot be read: Is a directory"),
         ("{tmp}/latin1.config", "latin1.config: not a text file: byte 8 is not UTF-8"),
     ],
 )  # fmt: skip

@@ -13,7 +13,7 @@ from typing import ClassVar
 import pytest
 from small_records import example, record, small_set, write_shards
 
-from deepmac.data import record_set, stores
+from deepmac.data import google_storage, record_set
 from deepmac.data.record_set import index_records, open_each
 from deepmac.data.records import decode_columns
 from deepmac.data.tfrecord import read_frames
@@ -122,6 +122,12 @@ class Bucket(http.server.BaseHTTPRequestHandler):
                 if name.startswith(prefix)
             ]
             return self._answer(200, json.dumps({"items": items}).encode())
+        if url.path.startswith("/storage/v1/b/bucket/o/"):
+            name = urllib.parse.unquote(url.path.rpartition("/")[2])
+            if not (self.root / name).is_file():
+                return self._answer(404, b"{}")
+            found = {"name": name, "size": str((self.root / name).stat().st_size)}
+            return self._answer(200, json.dumps(found).encode())
         name = urllib.parse.unquote(
             url.path.removeprefix("/download/storage/v1/b/bucket/o/")
         )
@@ -157,12 +163,11 @@ def bucket(tmp_path, monkeypatch):
     thread.start()
     address = f"http://127.0.0.1:{server.server_address[1]}"
     monkeypatch.setenv("STORAGE_EMULATOR_HOST", address)
-    stores._client.cache_clear()
+    google_storage.close()
     Bucket.root, Bucket.failures, Bucket.requests = tmp_path / "bucket", [], []
     before = set(threading.enumerate())
     yield Bucket
-    stores._client().close()
-    stores._client.cache_clear()
+    google_storage.close()
     server.shutdown()
     server.server_close()
     for other in set(threading.enumerate()) - before:
@@ -216,14 +221,15 @@ def test_what_is_not_there(bucket):
         DataError, match=r"gs://bucket/nothing: no directory of records"
     ):
         open_each(["gs://bucket/nothing"])
-    with pytest.raises(DataError, match="s3:// is not available yet"):
+    with pytest.raises(DataError, match="s3:// is not available here"):
         open_each(["s3://bucket/x"])
 
 
 def test_without_the_extra_it_says_so(monkeypatch):
     monkeypatch.setitem(__import__("sys").modules, "google.cloud", None)
-    stores._client.cache_clear()
+    google_storage.close()
     with pytest.raises(
-        DataError, match=r"needs google-cloud-storage: pip install 'deepmac\[gcp\]'"
+        DataError,
+        match=r"gs:// needs google-cloud-storage: pip install 'deepmac\[gcp\]'",
     ):
         open_each(["gs://bucket/x"])
