@@ -3,6 +3,7 @@
 import collections
 import contextlib
 import dataclasses
+import os
 import posixpath
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
@@ -298,7 +299,7 @@ def _check_beam(beam_args: Sequence[str], options: "Options") -> None:
 
     beam_options = parse_beam_args(beam_args, type(options))
     paths = {"out": options.out}
-    if Path(options.predictions).is_dir():  # a file is sorted into --out
+    if os.path.isdir(options.predictions):  # a file is sorted into --out
         paths["predictions"] = options.predictions
     dataflow.check_paths(beam_options, paths)
     if dataflow.is_left_alone(beam_options) and not dataflow.template(beam_options):

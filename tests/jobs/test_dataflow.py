@@ -6,14 +6,24 @@ from pathlib import Path
 
 import click
 import dataflow_job
+import fussy_predictor
 import pytest
 from apache_beam import Create
+from small_dataset import SmallDataset
 
 from deepmac.data.splits import Split
 from deepmac.errors import OptionError
 from deepmac.evaluation.parameters import Parameters
 from deepmac.evaluation.prediction_units import DirectoryUnits
-from pipelines import build_dataset, dataflow, evaluate, evaluation_graph, infer, launch
+from pipelines import (
+    build_dataset,
+    dataflow,
+    evaluate,
+    evaluation_graph,
+    infer,
+    label_checks,
+    launch,
+)
 from pipelines.progress import Progress
 from pipelines.storage import LocalOutput
 from pipelines.unit_task import Task
@@ -276,7 +286,74 @@ def test_places_that_workers_do_not_see_are_refused(main, flags, named, capsys):
     ) in error
 
 
-def test_an_evaluation_waits_for_its_figures(capsys):
-    flags = ["--ground_truth=a.json", "--predictions=gs://b/dt", "--out=gs://b/out"]
+def test_an_evaluation_waits_for_its_figures(storage, capsys):
+    flags = [
+        "--ground_truth=a.json",
+        "--predictions=gs://bucket/dt",
+        "--out=gs://bucket/out",
+    ]
     assert evaluate.main([*flags, *CLOUD, "--no_wait_until_finish"]) == 2
     assert "makes the figures in the end" in capsys.readouterr().err
+
+
+def label(dataset, out, *flags):
+    return infer.main([*dataset.flags, f"--out={out}", *flags])
+
+
+def test_a_model_that_workers_alone_have_gives_the_same_directory(
+    tmp_path, monkeypatch
+):
+    monkeypatch.setenv("PYTHONPATH", str(Path(fussy_predictor.__file__).parent))
+    dataset = SmallDataset(tmp_path / "data").write()
+    fussy = "--model=fussy_predictor:FussyPredictor"
+    assert label(dataset, tmp_path / "here", fussy) == 0
+    opened = []
+    monkeypatch.setattr(label_checks, "open_shared", lambda *args: opened.append(args))
+    assert label(dataset, tmp_path / "there", fussy, "--model_on_workers") == 0
+    assert not opened
+    for name in ("manifest.json", "predictions-00000-of-00003.jsonl.gz"):
+        here, there = (tmp_path / d / name for d in ("here", "there"))
+        assert here.read_bytes() == there.read_bytes()
+
+
+def test_units_of_different_models_make_no_whole(tmp_path, capsys):
+    dataset = SmallDataset(tmp_path / "data").write()
+    fussy = "--model=fussy_predictor:FussyPredictor"
+    out = tmp_path / "out"
+    assert label(dataset, out, fussy, "--model_on_workers") == 0
+    # As if a container with other weights had done this one.
+    record = out / "units" / "predictions-00001-of-00003.json"
+    record.write_text(record.read_text().replace('"fussy"', '"fuzzy"'))
+    assert label(dataset, out, fussy, "--model_on_workers") == 2
+    error = capsys.readouterr().err
+    assert "was made with model fingerprint fuzzy, others with fussy" in error
+
+
+@pytest.mark.parametrize(
+    ("flags", "message"),
+    [
+        (
+            ["--model=/opt/m", "--precision=auto"],
+            "--precision=auto is tried out on this",
+        ),
+        (
+            ["--model=opt/m"],
+            "--model=opt/m: with --model_on_workers a path begins with /",
+        ),
+        (
+            ["--model=center_net_deepmac_tiny", "--checkpoint=some/ckpt-1"],
+            "--checkpoint=some/ckpt-1: with --model_on_workers a path begins with /",
+        ),
+    ],
+)
+def test_a_model_on_workers_is_named_as_they_see_it(tmp_path, capsys, flags, message):
+    dataset = SmallDataset(tmp_path / "data").write()
+    assert label(dataset, tmp_path / "out", "--model_on_workers", *flags) == 2
+    assert message in capsys.readouterr().err
+
+
+def test_a_model_that_cannot_do_it_is_found_out_by_the_workers(tmp_path, capsys):
+    dataset = SmallDataset(tmp_path / "data").write()
+    flags = ["--model=fussy_predictor:FussyPredictor", "--boxes=detect"]
+    assert label(dataset, tmp_path / "out", "--model_on_workers", *flags) == 2
+    assert "has no detector of its own; use --boxes=given" in capsys.readouterr().err
