@@ -30,7 +30,7 @@ from pipelines.label_exports import RESULTS
 from pipelines.label_precision import REQUESTS
 from pipelines.label_work import open_shared
 from pipelines.quickstart import command_line, one_thread_each_processor
-from pipelines.storage import LocalOutput, hold_output
+from pipelines.storage import Output, hold_output
 
 JSON, MARKDOWN = "benchmark.json", "benchmark.md"
 _SIDE = 256  # pixels of the generated pictures
@@ -132,7 +132,7 @@ def main(argv: list[str] | None = None) -> int:
 # The directory.
 
 
-def _claim(output: LocalOutput, name: str) -> None:
+def _claim(output: Output, name: str) -> None:
     """Makes the directory ours, or refuses one that holds something else."""
     stored = output.read(JSON)
     if stored is None:
@@ -153,7 +153,7 @@ def _claim(output: LocalOutput, name: str) -> None:
         )
 
 
-def _write_subset(output: LocalOutput, data: Data | None) -> None:
+def _write_subset(output: Output, data: Data | None) -> None:
     if data and data.image_ids is not None:
         ids = "".join(f"{image_id}\n" for image_id in data.image_ids)
         output.write(_subset_name(data, "txt"), ids.encode())
@@ -190,7 +190,7 @@ def _run(
     data: Data,
     options: Options,
     beam_args: Sequence[str],
-    output: LocalOutput,
+    output: Output,
 ) -> tuple[dict[str, Any], int]:
     """Labels where masks are to be made, and evaluates; returns the row and the exit status."""
     folder = Path(options.out) / row.name
@@ -266,13 +266,13 @@ def _file_of_ids(data: Data, options: Options) -> str | None:
 
 
 def _for_upload(
-    row: Row, data: Data, predictions: str, output: LocalOutput
+    row: Row, data: Data, predictions: str, output: Output
 ) -> dict[str, Any]:
     """The results file for the evaluation server, under the name that it asks for."""
     made = Path(predictions)
     if made.is_dir():
         name = _UPLOAD.format(data.name.removeprefix("image_info_"))
-        results, made = made / RESULTS, output.root / row.name / name
+        results, made = made / RESULTS, output.path(f"{row.name}/{name}")
         if not results.is_file():
             raise DataError(
                 f"{results} is missing; run the same label command again with "
@@ -333,14 +333,13 @@ def _job(title: str, module: ModuleType, options: Any, beam_args: Sequence[str])
 # The table.
 
 
-def _document(
-    output: LocalOutput, options: Options, rows: Sequence[Row]
-) -> dict[str, Any]:
+def _document(output: Output, options: Options, rows: Sequence[Row]) -> dict[str, Any]:
     """All rows of the table, with what is known of each, also from an earlier call."""
     if options.set == "coco":
         shown = [(row.name, row.facts()) for row in PUBLISHED]
     else:
-        found = {path.parent.name for path in output.root.glob("*/row.json")}
+        entries = output.entries()
+        found = {name for name in entries if output.read(f"{name}/row.json")}
         found |= {row.name for row in rows}
         names = dict.fromkeys([*BASELINES, *sorted(found)])
         shown = [(name, {"row": name}) for name in names if name in found]
@@ -371,14 +370,14 @@ def _what_to_give(rows: Sequence[Mapping[str, Any]]) -> list[str]:
     ]
 
 
-def _known(output: LocalOutput, name: str) -> dict[str, Any]:
+def _known(output: Output, name: str) -> dict[str, Any]:
     stored = output.read(f"{name}/row.json")
     return (
         {"status": "not run", "notes": []} if stored is None else orjson.loads(stored)
     )
 
 
-def _write(output: LocalOutput, document: Mapping[str, Any]) -> None:
+def _write(output: Output, document: Mapping[str, Any]) -> None:
     output.write(JSON, _dump(document))
     output.write(MARKDOWN, markdown(document).encode())
 

@@ -27,7 +27,7 @@ from deepmac.terminal import announce
 from pipelines.evaluation_inputs import Task, array_files, prepare
 from pipelines.evaluation_report import REPORT, write_report
 from pipelines.evaluation_runs import evaluate_here, evaluate_on_beam
-from pipelines.storage import LocalOutput, hold_output, refusals_told
+from pipelines.storage import Output, hold_output, refusals_told
 from pipelines.unit_files import JOB, note_run
 
 METRICS = "metrics.json"
@@ -204,7 +204,7 @@ def main(argv: list[str] | None = None) -> int:
 
 def _evaluate(
     tasks: Sequence[Task],
-    output: LocalOutput,
+    output: Output,
     options: Options,
     beam_args: Sequence[str],
 ) -> dict[str, Evaluation]:

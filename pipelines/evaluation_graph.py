@@ -16,7 +16,7 @@ from deepmac.evaluation.parameters import Parameters
 from deepmac.evaluation.state import Partial, by_category, merge
 from pipelines.evaluation_units import UnitReader
 from pipelines.launch import telling_why
-from pipelines.storage import LocalOutput, open_output
+from pipelines.storage import Output, open_output
 from pipelines.truth_store import TruthStore, open_truths
 
 _MERGE_AT = 32  # partial results kept apart before they are merged
@@ -155,7 +155,7 @@ class WriteStates(beam.PTransform):
             open_output(self._out).write(name, partial.to_bytes())
 
 
-def read_states(output: LocalOutput, folder: str) -> list[Partial]:
+def read_states(output: Output, folder: str) -> list[Partial]:
     """What `WriteStates` has written."""
     pieces = [output.read(f"{folder}/{name}") for name in output.sizes(folder)]
     return [Partial.from_bytes(piece) for piece in pieces if piece is not None]

@@ -20,7 +20,7 @@ from pipelines.evaluation_gallery import (
     RecordImages,
     draw_pictures,
 )
-from pipelines.storage import LocalOutput
+from pipelines.storage import Output
 
 if TYPE_CHECKING:
     from pipelines.evaluate import Options
@@ -52,7 +52,7 @@ def check_report(options: "Options") -> None:
 
 
 def write_report(
-    output: LocalOutput,
+    output: Output,
     tasks: Sequence["Task"],
     evaluations: Mapping[str, Evaluation],
     document: Mapping[str, Any],

@@ -20,12 +20,12 @@ from deepmac.evaluation.state import Partial
 from deepmac.evaluation.summary import Evaluation
 from pipelines.evaluation_inputs import Task
 from pipelines.evaluation_units import SpilledUnits, UnitReader, spill
-from pipelines.storage import LocalOutput
+from pipelines.storage import Output
 from pipelines.truth_store import write_truths
 
 
 def evaluate_here(
-    task: Task, output: LocalOutput, *, unit_images: int, num_processes: int
+    task: Task, output: Output, *, unit_images: int, num_processes: int
 ) -> Evaluation:
     """The evaluation on this machine.
 
@@ -52,7 +52,7 @@ def evaluate_here(
 
 def evaluate_on_beam(
     tasks: Sequence[Task],
-    output: LocalOutput,
+    output: Output,
     beam_args: Sequence[str],
     *,
     unit_images: int,
@@ -65,7 +65,7 @@ def evaluate_on_beam(
     from pipelines.evaluation_graph import EvaluateUnits, WriteStates, read_states
     from pipelines.launch import parse_beam_args, run_pipeline
 
-    out = str(output.root)
+    out = output.root
     with output.temporary_folder() as folder:
         sources = []
         for task in tasks:
@@ -100,7 +100,7 @@ def evaluate_on_beam(
 
 
 def _units(
-    task: Task, output: LocalOutput, folder: str, unit_images: int
+    task: Task, output: Output, folder: str, unit_images: int
 ) -> tuple[UnitReader, Sequence[str]]:
     """The results' units; those of a file are sorted out into a folder."""
     if isinstance(task.source, ResultsFile):

@@ -9,7 +9,7 @@ from deepmac.evaluation.engine import Results
 from deepmac.evaluation.parameters import Scope
 from deepmac.evaluation.results_file import ResultsFile, place_of
 from pipelines.json_lines import dump_line, load_line
-from pipelines.storage import LocalOutput
+from pipelines.storage import Output
 
 _SPILL_BYTES = 64 << 20  # of units, held before they are written
 
@@ -21,7 +21,7 @@ class UnitReader(Protocol):
 
 
 def spill(
-    file: ResultsFile, output: LocalOutput, prefix: str, known: Scope, unit_images: int
+    file: ResultsFile, output: Output, prefix: str, known: Scope, unit_images: int
 ) -> list[str]:
     """Sorts the results of a file into units by image, keeping their order; see `SpilledUnits`.
 
@@ -48,6 +48,7 @@ def spill(
         if sum(map(len, units.values())) > _SPILL_BYTES:
             _append(output, prefix, units, names)
     _append(output, prefix, units, names)
+    output.publish_appended()
     return [names[unit] for unit in sorted(names)]
 
 
@@ -61,7 +62,7 @@ class SpilledUnits:
     """
 
     path: str
-    output: LocalOutput
+    output: Output
 
     def read(self, unit: str) -> Results:
         rows = [
@@ -72,7 +73,7 @@ class SpilledUnits:
 
 
 def _append(
-    output: LocalOutput, prefix: str, units: dict[int, bytearray], names: dict[int, str]
+    output: Output, prefix: str, units: dict[int, bytearray], names: dict[int, str]
 ) -> None:
     """Moves what has come together for the units to their files."""
     for unit, lines in units.items():

@@ -33,7 +33,7 @@ from pipelines.label_plan import plan_boxes, plan_images, plan_records
 from pipelines.label_precision import settle, settled_before
 from pipelines.label_review import images_of_files, images_of_records, write_review
 from pipelines.label_work import LabelWork, open_shared
-from pipelines.storage import LocalOutput, hold_output
+from pipelines.storage import Output, hold_output
 from pipelines.unit_files import JOB
 from pipelines.unit_plan import SETTLED
 from pipelines.unit_task import read_plan
@@ -127,7 +127,7 @@ def _needs(options: Options, beam_options: "PipelineOptions") -> dataflow.Machin
     )
 
 
-def _write_review(options: Options, output: LocalOutput, totals: Totals) -> str:
+def _write_review(options: Options, output: Output, totals: Totals) -> str:
     if options.records is not None:
         read_images = images_of_records(open_records(options), totals)
     else:
@@ -159,7 +159,7 @@ def _plan(options: Options, writer: Writer) -> dict[str, Any]:
 
 
 def _plan_and_settle(
-    options: Options, output: LocalOutput, writer: PlanWriter
+    options: Options, output: Output, writer: PlanWriter
 ) -> dict[str, Any]:
     """The plan's context, and in it what the network computes in: see `settle`."""
     context = _plan(options, writer)

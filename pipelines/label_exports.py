@@ -10,14 +10,14 @@ from deepmac.data.coco import annotation_id_of
 from deepmac.data.json_stream import Part, stream_parts
 from deepmac.masks import rle_area
 from pipelines.json_lines import load_line
-from pipelines.storage import LocalOutput
+from pipelines.storage import Output
 from pipelines.units import Totals, UnitSummary
 
 RESULTS, ANNOTATIONS = "predictions.json", "annotations.json"
 _RESULT_KEYS = ("image_id", "category_id", "segmentation", "score")
 
 
-def write_results(output: LocalOutput, totals: Totals) -> None:
+def write_results(output: Output, totals: Totals) -> None:
     """Writes `predictions.json`, a COCO results file: one list, the standard keys alone."""
     with output.new_file(RESULTS) as file:
         start = "[\n"
@@ -54,7 +54,7 @@ class Filled:
         return ", ".join(f"{n} {text}" for n, text in parts if n or text == parts[0][1])
 
 
-def write_annotations(output: LocalOutput, totals: Totals, annotations: str) -> Filled:
+def write_annotations(output: Output, totals: Totals, annotations: str) -> Filled:
     """Writes `annotations.json`: the input data set with its missing masks filled in.
 
     An annotation whose `segmentation` is missing or empty gets that of its box, as compressed run
@@ -103,12 +103,12 @@ def _with_mask(annotation: dict[str, Any], mask: dict[str, Any]) -> dict[str, An
     return result
 
 
-def _rows(output: LocalOutput, totals: Totals) -> Iterator[dict[str, Any]]:
+def _rows(output: Output, totals: Totals) -> Iterator[dict[str, Any]]:
     for unit in totals.units:
         yield from read_rows(output, unit)
 
 
-def read_rows(output: LocalOutput, unit: UnitSummary) -> Iterator[dict[str, Any]]:
+def read_rows(output: Output, unit: UnitSummary) -> Iterator[dict[str, Any]]:
     """The COCO results of a unit, in the order written."""
     with output.open(unit.data_name) as packed, gzip.open(packed) as lines:
         for line in lines:

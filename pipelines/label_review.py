@@ -20,7 +20,7 @@ from deepmac.review_page import Card, NotShown, introduction, render_review
 from pipelines.build_plan import joint_id
 from pipelines.label_exports import read_rows
 from pipelines.label_work import read_shard
-from pipelines.storage import LocalOutput
+from pipelines.storage import Output
 from pipelines.units import Totals
 
 REVIEW = "review.html"
@@ -33,7 +33,7 @@ ReadImages = Callable[[Mapping[ImageId, Sequence[Chosen]]], Iterator[Stored]]
 
 
 def write_review(
-    output: LocalOutput,
+    output: Output,
     totals: Totals,
     read_images: ReadImages,
     *,

@@ -10,7 +10,7 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, TextColumn
 from rich.progress import Progress as Bar
 
-from pipelines.storage import LocalOutput
+from pipelines.storage import Output
 from pipelines.unit_files import COMMITS, commit_name, read_json
 
 _LOOK_EVERY = 0.5  # seconds
@@ -20,9 +20,7 @@ _LINE_EVERY = 30.0  # seconds, where there is no terminal
 class Progress:
     """How far a job is, read from its commit records: works wherever the workers are."""
 
-    def __init__(
-        self, output: LocalOutput, units: Collection[str], pending: Iterable[str]
-    ):
+    def __init__(self, output: Output, units: Collection[str], pending: Iterable[str]):
         self._output = output
         self._waiting = set(pending)
         self.num_units = len(units)

@@ -15,7 +15,7 @@ import orjson
 from deepmac.evaluation.ground_truth import GroundTruth
 from deepmac.evaluation.parameters import Scope
 from deepmac.evaluation.run_lengths import RunLengths
-from pipelines.storage import LocalOutput
+from pipelines.storage import Output
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -29,7 +29,7 @@ class TruthStore:
 
     scope: Scope
     known: Scope
-    _output: LocalOutput
+    _output: Output
     _name: str
     _offsets: np.ndarray  # int64 [I + 1], where the line of each image begins and ends
 
@@ -48,7 +48,7 @@ class TruthStore:
 
 
 def write_truths(
-    output: LocalOutput, name: str, ground_truth: GroundTruth, known: Scope
+    output: Output, name: str, ground_truth: GroundTruth, known: Scope
 ) -> None:
     """Stores ground truth in an output directory, for `open_truths` on any worker."""
     scope = ground_truth.scope
@@ -63,7 +63,7 @@ def write_truths(
     output.write(_index_name(name), buffer.getvalue())
 
 
-def open_truths(output: LocalOutput, name: str) -> TruthStore:
+def open_truths(output: Output, name: str) -> TruthStore:
     """The ground truth that `write_truths` has stored."""
     data = output.read(_index_name(name))
     assert data is not None, name

@@ -9,7 +9,7 @@ from typing import Any
 import deepmac
 from deepmac.data.manifest import COMMITS, JOB, MANIFEST
 from pipelines.json_lines import dump_document, load_line
-from pipelines.storage import LocalOutput
+from pipelines.storage import Output
 
 __all__ = [
     "COMMITS",
@@ -20,6 +20,7 @@ __all__ = [
     "RUNS",
     "commit_name",
     "note_run",
+    "parse_json",
     "plan_name",
     "read_json",
 ]
@@ -39,9 +40,13 @@ def commit_name(unit_name: str) -> str:
     return f"{COMMITS}/{unit_name}.json"
 
 
-def read_json(output: LocalOutput, name: str) -> Any:
+def read_json(output: Output, name: str) -> Any:
     """The value in a JSON file; None if there is no such file, or something else in it."""
-    data = output.read(name)
+    return parse_json(output.read(name))
+
+
+def parse_json(data: bytes | None) -> Any:
+    """The value in the bytes of a JSON file; None if there is none, or something else."""
     try:
         return None if data is None else load_line(data)
     except ValueError:
@@ -49,7 +54,7 @@ def read_json(output: LocalOutput, name: str) -> Any:
 
 
 def note_run(
-    output: LocalOutput, job: str, started: float, facts: Mapping[str, Any]
+    output: Output, job: str, started: float, facts: Mapping[str, Any]
 ) -> None:
     """Adds a run to run.json, the only output that may differ between runs.
 

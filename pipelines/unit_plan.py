@@ -11,8 +11,16 @@ from deepmac.data.json_shape import misfit
 from deepmac.data.manifest import COMMIT_SHAPE
 from deepmac.errors import OptionError, one_of
 from pipelines.json_lines import dump_document, dump_line, load_line
-from pipelines.storage import LocalOutput
-from pipelines.unit_files import COMMITS, JOB, PLAN, commit_name, plan_name, read_json
+from pipelines.storage import Output
+from pipelines.unit_files import (
+    COMMITS,
+    JOB,
+    PLAN,
+    commit_name,
+    parse_json,
+    plan_name,
+    read_json,
+)
 
 SETTLED = "settled"
 """In a plan's context: what planning had to decide and what decides the bytes as well. Work done
@@ -25,7 +33,7 @@ _PLAN_SHAPE = {"num_items": {str: int}, "context": dict}
 class PlanWriter:
     """Sorts items into units. Keeps little in memory however many units there are."""
 
-    def __init__(self, output: LocalOutput, buffer_bytes: int = 32 << 20):
+    def __init__(self, output: Output, buffer_bytes: int = 32 << 20):
         self._output, self._limit = output, buffer_bytes
         # One buffer a unit: kept as objects, the lines would take twenty times their bytes.
         self._buffers = collections.defaultdict(bytearray)
@@ -84,7 +92,7 @@ class Plan:
 
 
 def plan_or_resume(
-    output: LocalOutput,
+    output: Output,
     header: Header,
     plan: Callable[["PlanWriter"], dict[str, Any] | None],
 ) -> Plan:
@@ -102,25 +110,33 @@ def plan_or_resume(
         )
     if stored is not None and (wrong := _damage(stored)):
         raise OptionError(
-            f"{output.root / JOB}: damaged, {wrong}; use another --out, or delete that one"
+            f"{output.path(JOB)}: damaged, {wrong}; use another --out, or delete that one"
         )
     if stored is not None and ("plan" in stored or output.sizes(COMMITS)):
         _check_same_job(output, stored, header)
     if stored is not None and stored == header.as_json() | {"plan": stored.get("plan")}:
         planned = Plan(stored["plan"]["num_items"], stored["plan"]["context"])
-        spilled = (output.root / PLAN).is_dir()
-        if spilled or not pending_units(output, planned, header.digest(planned)):
+        if _is_spilled(output, planned) or not pending_units(
+            output, planned, header.digest(planned)
+        ):
             return planned
     output.remove_folder(PLAN)
     output.write(JOB, dump_document(header.as_json()))
     writer = PlanWriter(output)
     context = plan(writer) or {}
     writer.flush()
-    (output.root / PLAN).mkdir(exist_ok=True)  # of a plan whose units are all empty
+    output.publish_appended()
     planned = Plan(dict(sorted(writer.num_items.items())), context)
     whole = header.as_json() | {"plan": dataclasses.asdict(planned)}
     output.write(JOB, dump_document(whole))
     return planned
+
+
+def _is_spilled(output: Output, planned: Plan) -> bool:
+    """Whether what the units need is there; a folder may have been removed in part."""
+    there = output.sizes(PLAN)
+    names = (name for name, number in planned.num_items.items() if number)
+    return all(plan_name(name).removeprefix(f"{PLAN}/") in there for name in names)
 
 
 def _damage(stored: Any) -> str | None:
@@ -130,7 +146,7 @@ def _damage(stored: Any) -> str | None:
     return misfit(stored["plan"], _PLAN_SHAPE, "plan") if "plan" in stored else None
 
 
-def _check_same_job(output: LocalOutput, stored: dict, header: Header) -> None:
+def _check_same_job(output: Output, stored: dict, header: Header) -> None:
     where, now = output.root, header.as_json()
     for key in ("job", "version"):
         if stored.get(key) != now[key]:
@@ -152,18 +168,19 @@ def _check_same_job(output: LocalOutput, stored: dict, header: Header) -> None:
             )
 
 
-def pending_units(output: LocalOutput, planned: Plan, digest: str) -> list[str]:
+def pending_units(output: Output, planned: Plan, digest: str) -> list[str]:
     """The units that are not done; commit records that do not fit are removed."""
+    output.complete_all()
     commits, data = output.sizes(COMMITS), output.sizes()
-    pending = []
-    for name in planned.num_items:
-        if f"{name}.json" in commits:
-            record = read_json(output, commit_name(name))
-            if _fits(record, digest, data):
-                continue
+    there = [name for name in planned.num_items if f"{name}.json" in commits]
+    records = output.read_each(map(commit_name, there))
+    done = set()
+    for name, record in zip(there, records, strict=True):
+        if _fits(parse_json(record), digest, data):
+            done.add(name)
+        else:
             output.remove(commit_name(name))
-        pending.append(name)
-    return pending
+    return [name for name in planned.num_items if name not in done]
 
 
 def _fits(record: Any, digest: str, data_sizes: Mapping[str, int]) -> bool:

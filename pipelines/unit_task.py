@@ -9,7 +9,7 @@ from typing import Any, Protocol
 from deepmac.errors import DataError
 from pipelines.dead_letters import DeadLetter
 from pipelines.json_lines import dump_line, load_line
-from pipelines.storage import LocalOutput, open_output
+from pipelines.storage import Output, open_output
 from pipelines.unit_files import PLAN, commit_name, plan_name
 
 
@@ -81,7 +81,9 @@ class Task:
     def run(self, unit_name: str, num_items: int) -> None:
         """Does one unit and commits it, unless somebody has."""
         output = open_output(self.root)
-        if output.read(commit_name(unit_name)) is not None:
+        name = commit_name(unit_name)
+        record = output.read(name)
+        if record is not None and output.complete(name, record):
             return
         unit = Unit(unit_name, read_plan(output, unit_name, num_items))
         work = _setup_once(self.work)
@@ -123,14 +125,14 @@ def _setup_once(work: UnitWork) -> UnitWork:
         return _ready[key]
 
 
-def read_plan(output: LocalOutput, unit_name: str, num_items: int) -> list[dict]:
+def read_plan(output: Output, unit_name: str, num_items: int) -> list[dict]:
     """The items that the plan put into a unit."""
     data = output.read(plan_name(unit_name)) if num_items else b""
     items = [load_line(line) for line in (data or b"").splitlines()]
     if len(items) != num_items:
         raise DataError(
-            f"{output.root / plan_name(unit_name)} holds {len(items)} of {num_items} items; "
-            f"delete {output.root / PLAN} and run the same command again"
+            f"{output.path(plan_name(unit_name))} holds {len(items)} of {num_items} items; "
+            f"delete {output.path(PLAN)} and run the same command again"
         )
     return items
 

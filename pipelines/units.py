@@ -18,14 +18,14 @@ from deepmac.data.paths import printable
 from deepmac.errors import DataError
 from pipelines.json_lines import dump_document, dump_line
 from pipelines.progress import Progress
-from pipelines.storage import LocalOutput
+from pipelines.storage import Output
 from pipelines.unit_files import (
     DEAD_LETTERS,
     MANIFEST,
     PLAN,
     commit_name,
     note_run,
-    read_json,
+    parse_json,
 )
 from pipelines.unit_plan import Header, Plan, PlanWriter, pending_units, plan_or_resume
 from pipelines.unit_task import Task, Unit, UnitReport, UnitWork
@@ -82,7 +82,7 @@ class Totals:
 
 
 def run_units(
-    output: LocalOutput,
+    output: Output,
     *,
     job: str,
     plan: Callable[[PlanWriter], dict[str, Any] | None],
@@ -133,7 +133,7 @@ def run_units(
             output.remove(MANIFEST)
             launch.run_tasks(
                 beam_options,
-                Task(str(output.root), job, digest, unit_work),
+                Task(output.root, job, digest, unit_work),
                 [(name, planned.num_items[name]) for name in pending],
                 progress=progress,
                 needs=needs or dataflow.ANY_MACHINES,
@@ -151,7 +151,7 @@ def run_units(
     return totals
 
 
-def finish(output: LocalOutput, manifest: Mapping[str, Any]) -> None:
+def finish(output: Output, manifest: Mapping[str, Any]) -> None:
     """Writes the manifest, whose presence says that the directory is complete."""
     data = dump_document(manifest)
     if output.read(MANIFEST) != data:
@@ -160,13 +160,16 @@ def finish(output: LocalOutput, manifest: Mapping[str, Any]) -> None:
 
 
 def _merge(
-    output: LocalOutput, planned: Plan, digest: str, num_done: int, seconds: float
+    output: Output, planned: Plan, digest: str, num_done: int, seconds: float
 ) -> Totals:
     units, counts, reasons = [], collections.Counter(), collections.Counter()
     agreed: dict[str, str] = {}
+    output.complete_all()
+    sizes = output.sizes()
+    records = output.read_each(map(commit_name, planned.num_items))
     with output.new_file(DEAD_LETTERS) as file:
-        for name in planned.num_items:
-            record = read_json(output, commit_name(name))
+        for name, stored in zip(planned.num_items, records, strict=True):
+            record = parse_json(stored)
             if record is None or record["fingerprint"] != digest:
                 raise DataError(
                     f"{output.root}: unit {name} has not been committed, or by a worker of an "
@@ -180,6 +183,11 @@ def _merge(
                         f"--out"
                     )
             data = record["data"]
+            if sizes.get(data["name"]) != data["bytes"]:
+                raise DataError(
+                    f"{output.path(data['name'])}: is not what unit {name} wrote there; run the "
+                    f"same command again"
+                )
             units.append(
                 UnitSummary(
                     name=name,

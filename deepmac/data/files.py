@@ -86,8 +86,21 @@ class Store(Protocol):
         """As `write`, with the contents of a local file."""
         ...
 
-    def copy(self, path: str, to: str) -> None:
-        """As `write`, with the contents of a file of this store."""
+    def replace(self, path: str, old: bytes, new: bytes) -> bool:
+        """`new` in place of `old`, unless something else is there."""
+        ...
+
+    def copy(
+        self, path: str, to: str, wanted: Callable[[], bool] | None = None
+    ) -> None:
+        """As `write`, with the contents of a file of this store.
+
+        Args:
+            path: of the file.
+            to: of the copy.
+            wanted: asked where something else is in the way, and before it is replaced. What
+                others put there after it was asked stays, in stores that can see to that.
+        """
         ...
 
     def remove(self, path: str) -> None:
@@ -312,13 +325,17 @@ def list_folder(folder: str) -> dict[str, int]:
     return _relative(folder, _list(join(folder, ""), deep=False))
 
 
-def list_tree(folder: str) -> dict[str, int]:
+def list_tree(folder: str, start: str = "") -> dict[str, int]:
     """Path relative to a folder -> bytes, of the files in it and in its folders.
+
+    Args:
+        folder: need not exist.
+        start: how the relative paths begin.
 
     Raises:
         Unreachable: the store does not say.
     """
-    return _relative(folder, _list(join(folder, ""), deep=True))
+    return _relative(folder, _list(join(folder, start), deep=True))
 
 
 def list_beginning(prefix: str) -> dict[str, int]:
@@ -386,6 +403,20 @@ def create_file(path: str, data: bytes) -> bool:
     return _store(path).create(path, data)
 
 
+def replace_file(path: str, old: bytes, new: bytes) -> bool:
+    """Puts `new` in place of `old`, unless somebody has put something else there.
+
+    As sure as `create_file` against others at the same moment.
+
+    Returns:
+        Whether the file holds `new` now.
+
+    Raises:
+        OSError: it cannot be read or written.
+    """
+    return _store(path).replace(path, old, new)
+
+
 def upload(local_path: str, path: str) -> None:
     """Puts a copy of a local file in place, whole, over an older one.
 
@@ -395,14 +426,19 @@ def upload(local_path: str, path: str) -> None:
     _store(path).upload(local_path, path)
 
 
-def copy_file(path: str, to: str) -> None:
+def copy_file(path: str, to: str, wanted: Callable[[], bool] | None = None) -> None:
     """Puts a copy of a file in place, whole, over an older one; within a store, if it can be.
+
+    Args:
+        path: of the file.
+        to: of the copy.
+        wanted: see `Store.copy`; for copies within a store.
 
     Raises:
         OSError: it cannot be read or written.
     """
     if scheme_of(path) == scheme_of(to):
-        _store(path).copy(path, to)
+        _store(path).copy(path, to, wanted)
     elif not is_remote(path):
         upload(path, to)
     else:

@@ -8,7 +8,6 @@ checked against its CRC32C.
 import base64
 import contextlib
 import errno
-import functools
 import io
 import os
 import re
@@ -108,18 +107,63 @@ class GoogleStorage:
 
         _again(path, send)
 
-    def copy(self, path: str, to: str) -> None:
-        source, copy = _blob(path), _blob(to)
-        token = None
+    def replace(self, path: str, old: bytes, new: bytes) -> bool:
+        from google.api_core.exceptions import PreconditionFailed
+
+        def replace() -> bool:
+            found = self._stat(path)
+            data = _download(_blob(path, generation=found.generation))
+            if data == old:
+                with contextlib.suppress(PreconditionFailed):
+                    _send(_blob(path), new, if_generation_match=found.generation)
+                    return True
+                data = _download(_blob(path))
+            return data == new  # by a try whose answer was lost
+
+        return _again(path, replace)
+
+    def copy(
+        self, path: str, to: str, wanted: Callable[[], bool] | None = None
+    ) -> None:
+        if wanted is None:
+            self._copy(path, to, None)
+            return
+        if self._copy(path, to, 0):
+            return
+        source = self._stat(path)
         while True:
-            token, _, _ = _again(
-                path,
-                functools.partial(
-                    copy.rewrite, source, token, timeout=REQUEST_SECONDS, retry=None
-                ),
-            )
-            if token is None:
+            try:
+                found = self._stat(to)
+                number, same = found.generation, found.crc32c == source.crc32c
+            except FileNotFoundError:
+                number, same = 0, False
+            # Asked after the look: what comes later has another number.
+            if same or not wanted() or self._copy(path, to, number):
                 return
+
+    def _copy(self, path: str, to: str, generation: int | None) -> bool:
+        """Copies onto an object of that number (0: none); False if there is another."""
+        from google.api_core.exceptions import PreconditionFailed
+
+        source, copy = _blob(path), _blob(to)
+
+        def step(token: str | None) -> str | None:
+            return copy.rewrite(
+                source,
+                token,
+                if_generation_match=generation,
+                timeout=REQUEST_SECONDS,
+                retry=None,
+            )[0]
+
+        with _telling(path):
+            try:
+                token = _policy()(step)(None)
+                while token is not None:  # a large one, to another place
+                    token = _policy()(step)(token)
+            except PreconditionFailed:
+                return False
+        return True
 
     def remove(self, path: str) -> None:
         blob = _blob(path)

@@ -6,11 +6,12 @@ import io
 import os
 import secrets
 import shutil
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import BinaryIO, cast
 
-_TEMPORARY = ".unfinished-"
+TEMPORARY = ".unfinished-"
+"""Begins the name of what is not finished yet."""
 
 
 class LocalFiles:
@@ -68,12 +69,22 @@ class LocalFiles:
             self.write(path, data)
             return True
 
+    def replace(self, path: str, old: bytes, new: bytes) -> bool:
+        with locked(os.path.dirname(path) or "."):
+            if self.read(path) != old:
+                return False
+            self.write(path, new)
+            return True
+
     def upload(self, local_path: str, path: str) -> None:
         with open(local_path, "rb") as source, _unfinished(path) as file:
             shutil.copyfileobj(source, file, 1 << 20)
 
-    def copy(self, path: str, to: str) -> None:
-        self.upload(path, to)
+    def copy(
+        self, path: str, to: str, wanted: Callable[[], bool] | None = None
+    ) -> None:
+        if wanted is None or wanted():
+            self.upload(path, to)
 
     def remove(self, path: str) -> None:
         Path(path).unlink(missing_ok=True)
@@ -81,12 +92,12 @@ class LocalFiles:
 
 def temporary_name(name: str) -> str:
     """A name for what is not finished yet, unlike that of anybody else."""
-    return f"{_TEMPORARY}{name}-{os.getpid()}-{secrets.token_hex(4)}"
+    return f"{TEMPORARY}{name}-{os.getpid()}-{secrets.token_hex(4)}"
 
 
 def is_temporary(name: str) -> bool:
     """Whether a file or folder of that name was not finished."""
-    return name.startswith(_TEMPORARY)
+    return name.startswith(TEMPORARY)
 
 
 @contextlib.contextmanager

@@ -25,7 +25,7 @@ from pipelines import (
     launch,
 )
 from pipelines.progress import Progress
-from pipelines.storage import LocalOutput
+from pipelines.storage import open_output
 from pipelines.unit_task import Task
 
 HOME = Path(launch.__file__).resolve().parents[1]
@@ -74,7 +74,7 @@ def do_units(tmp_path, job, work, num_units, **needs):
                 options,
                 Task("gs://bucket/out", job, "0" * 64, work),
                 units,
-                progress=Progress(LocalOutput(str(tmp_path)), {}, []),
+                progress=Progress(open_output(str(tmp_path)), {}, []),
                 needs=dataflow.machines(options, **machines),
             )
         assert left.value.exit_code == 0
@@ -91,11 +91,12 @@ def described(storage, tmp_path):
     return of
 
 
-def assert_travels_well(job, tmp_path):
-    """Nothing that is pickled belongs to `__main__` or to this machine."""
+def assert_travels_well(job, tmp_path, given=""):
+    """Nothing that is pickled belongs to `__main__` or to this machine, but a path given."""
     # Beam's own functions carry the names of their files, which nobody opens.
     ours = [str(HOME / name) for name in ("deepmac", "pipelines", "tests")]
     for name, pickled in job.pickles().items():
+        pickled = pickled.replace(given.encode(), b"")
         assert b"__main__" not in pickled, name
         for place in (*ours, str(tmp_path)):
             assert place.encode() not in pickled, name
@@ -357,3 +358,47 @@ def test_a_model_that_cannot_do_it_is_found_out_by_the_workers(tmp_path, capsys)
     flags = ["--model=fussy_predictor:FussyPredictor", "--boxes=detect"]
     assert label(dataset, tmp_path / "out", "--model_on_workers", *flags) == 2
     assert "has no detector of its own; use --boxes=given" in capsys.readouterr().err
+
+
+@pytest.fixture
+def data(tmp_path, storage):
+    """Flags of a small set whose images are in the bucket."""
+    dataset = SmallDataset(tmp_path / "data").write()
+    images = storage.upload(tmp_path / "data" / "images", "images")
+    return [f"--annotations={dataset.path}", f"--images={images}"]
+
+
+def test_a_command_describes_its_job_and_leaves_it_to_be_done(
+    described, storage, tmp_path, data, capsys
+):
+    flags = [*data, "--out=gs://bucket/masks", "--model=box"]
+    job = described(lambda f: infer.main([*flags, *f]), "--worker_min_ram=8GB")
+    assert "the description of the job; nothing was run" in capsys.readouterr().out
+    assert job.hints().pop("Do unit") == {"min_ram_bytes": "8000000000"}
+    assert_travels_well(job, tmp_path)
+    assert "masks/manifest.json" not in storage.names("masks/")
+    # Nothing but the plan was made; any other runner goes on from there.
+    assert infer.main(flags) == 0
+    assert "masks/manifest.json" in storage.names("masks/")
+
+
+def test_commands_that_build_and_evaluate_describe_theirs_too(
+    described, storage, tmp_path, data
+):
+    build = [*data, "--out=gs://bucket/records", "--split=all", "--num_shards=3"]
+    job = described(lambda f: build_dataset.main([*build, *f]))
+    assert "Do unit" in job.pickles()
+    assert_travels_well(job, tmp_path)
+    for name in storage.names("tmp/"):
+        storage.remove(name)
+    results = tmp_path / "results.json"
+    results.write_text(
+        '[{"image_id": 100, "category_id": 1, "score": 0.5, "bbox": [1, 2, 3, 4]}]'
+    )
+    figures = [
+        *(data[0].replace("annotations", "ground_truth", 1), "--iou_type=bbox"),
+        *(f"--predictions={results}", "--out=gs://bucket/figures", "--no_report"),
+    ]
+    job = described(lambda f: evaluate.main([*figures, *f]))
+    assert "Evaluate (bbox)/Match" in job.pickles()
+    assert_travels_well(job, tmp_path, given=str(results))  # for the errors of its rows

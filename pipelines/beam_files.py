@@ -1,0 +1,143 @@
+"""Stores that Apache Beam's FileSystems know, for `deepmac.data.files`: s3://, hdfs:// and others.
+
+What they can do less than Google Cloud Storage: they create nothing conditionally, so that of two
+who create a file at the same moment both may believe that it is theirs; and where a store has
+folders (HDFS), a file is replaced by removing the old one first. docs/storage.md says what follows.
+"""
+
+import contextlib
+import errno
+import io
+import os
+import posixpath
+import shutil
+from collections.abc import Callable, Iterator
+from typing import Any, cast
+
+from deepmac.data.files import CHUNK_BYTES, register_store
+from deepmac.data.local_files import temporary_name
+from deepmac.errors import DataError
+
+_SCHEMES = ("s3", "hdfs", "azfs")
+
+
+def register_beam_stores() -> None:
+    """Lets every path be on a store of Beam's. Beam is imported when the first one is used."""
+    for scheme in _SCHEMES:
+        register_store(scheme, BeamFiles)
+
+
+class BeamFiles:
+    """A `Store` over Beam's FileSystems; tries again only where their clients do."""
+
+    def size(self, path: str) -> int:
+        with _telling(path) as system:
+            if not system.exists(path):
+                raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT), path)
+            return system.size(path)
+
+    def read(self, path: str) -> bytes:
+        with self._opened(path) as file:
+            return file.read()
+
+    def read_range(self, path: str, start: int, end: int) -> bytes:
+        with self._opened(path) as file:
+            file.seek(start)
+            return file.read(end - start)
+
+    def open(self, path: str) -> io.RawIOBase:
+        from apache_beam.io.filesystem import CompressionTypes
+
+        self.size(path)  # some open what is not there
+        with _telling(path) as system:
+            # As they are stored: whoever reads knows what is packed.
+            raw = CompressionTypes.UNCOMPRESSED
+            return cast(io.RawIOBase, system.open(path, compression_type=raw))
+
+    @contextlib.contextmanager
+    def _opened(self, path: str) -> Iterator[Any]:
+        with self.open(path) as file, _telling(path):
+            yield file
+
+    def version(self, path: str) -> str:
+        with _telling(path) as system:
+            return f"{system.size(path)} {system.checksum(path)}"
+
+    def list(self, prefix: str, *, deep: bool) -> Iterator[tuple[str, int | None]]:
+        with _telling(prefix) as system:
+            found = system.match([f"{prefix}**"])[0].metadata_list
+        start = prefix.rpartition("/")[0] + "/"
+        folders = set()
+        for file in found:
+            folder, slash, _ = file.path[len(start) :].partition("/")
+            if deep or not slash:
+                yield file.path, file.size_in_bytes
+            elif folder not in folders:
+                folders.add(folder)
+                yield f"{start}{folder}/", None
+
+    def write(self, path: str, data: bytes) -> None:
+        self._put(path, io.BytesIO(data))
+
+    def create(self, path: str, data: bytes) -> bool:
+        with contextlib.suppress(FileNotFoundError):
+            return self.read(path) == data
+        self.write(path, data)
+        return True
+
+    def replace(self, path: str, old: bytes, new: bytes) -> bool:
+        if self.read(path) != old:
+            return False
+        self.write(path, new)
+        return True
+
+    def upload(self, local_path: str, path: str) -> None:
+        with open(local_path, "rb") as file:
+            self._put(path, file)
+
+    def copy(
+        self, path: str, to: str, wanted: Callable[[], bool] | None = None
+    ) -> None:
+        if wanted is not None and not wanted():
+            return
+        with self._opened(path) as file:
+            self._put(to, file)
+
+    def remove(self, path: str) -> None:
+        with _telling(path) as system:
+            if system.exists(path):
+                system.delete([path])
+
+    def _put(self, path: str, source: Any) -> None:
+        from apache_beam.io.filesystem import CompressionTypes
+
+        raw = CompressionTypes.UNCOMPRESSED
+        with _telling(path) as system:
+            folder, name = posixpath.split(path)
+            # An object appears when it is closed, a file as soon as it is opened.
+            written = f"{folder}/{temporary_name(name)}" if system.has_dirs() else path
+            with system.create(written, compression_type=raw) as file:
+                shutil.copyfileobj(source, file, CHUNK_BYTES)
+            if written != path:
+                if system.exists(path):
+                    system.delete([path])
+                system.rename([written], [path])
+
+
+@contextlib.contextmanager
+def _telling(path: str) -> Iterator[Any]:
+    """Beam's file system of a path; what it raises becomes what `open` would raise."""
+    from apache_beam.io.filesystem import BeamIOError
+    from apache_beam.io.filesystems import FileSystems
+
+    try:
+        system = FileSystems.get_filesystem(path)
+    except (ValueError, ImportError, BeamIOError) as e:
+        reason = " ".join(str(e).split())
+        raise DataError(f"{path}: Beam cannot open it: {reason}") from e
+    try:
+        yield system
+    except BeamIOError as e:
+        details = "; ".join(map(str, (e.exception_details or {}).values()))
+        reason = " ".join(f"{e} {details}".split())
+        raise OSError(errno.EIO, reason, path) from e
