@@ -402,3 +402,24 @@ def test_commands_that_build_and_evaluate_describe_theirs_too(
     job = described(lambda f: evaluate.main([*figures, *f]))
     assert "Evaluate (bbox)/Match" in job.pickles()
     assert_travels_well(job, tmp_path, given=str(results))  # for the errors of its rows
+
+
+def test_a_launcher_says_where_its_job_is_and_may_leave_it(capsys):
+    class Result:
+        def job_id(self):
+            return "2026-11-27_01"
+
+    waiting = launch.parse_beam_args(CLOUD)
+    dataflow.announce(waiting, Result())
+    assert (
+        "Dataflow job 2026-11-27_01: it goes on when this launcher is stopped; `gcloud dataflow "
+        "jobs cancel 2026-11-27_01 --project=my-project --region=europe-west4` stops it"
+    ) in capsys.readouterr().err
+    dataflow.leave(waiting)
+    leaving = launch.parse_beam_args([*CLOUD, "--no_wait_until_finish"])
+    assert dataflow.is_left_alone(leaving)
+    with pytest.raises(click.exceptions.Exit) as left:
+        dataflow.leave(leaving)
+    assert left.value.exit_code == 0
+    said = "when the job has ended, the same command gathers what it has done\n"
+    assert capsys.readouterr().out == said
