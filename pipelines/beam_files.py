@@ -60,8 +60,9 @@ class BeamFiles:
             yield file
 
     def version(self, path: str) -> str:
+        self.size(path)
         with _telling(path) as system:
-            return f"{system.size(path)} {system.checksum(path)}"
+            return str(system.checksum(path))
 
     def list(self, prefix: str, *, deep: bool) -> Iterator[tuple[str, int | None]]:
         with _telling(prefix) as system:

@@ -3,13 +3,13 @@
 import itertools
 import os
 from collections.abc import Callable, Iterable, Mapping
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from deepmac.backend import bfloat16_units
 from deepmac.data.decode import decode_rgb
+from deepmac.data.files import Unreachable, join, read_file
 from deepmac.errors import DataError
 from deepmac.instances import Example, Precision
 from deepmac.precision import SAME_ENOUGH, Comparison, compare
@@ -80,9 +80,9 @@ def settle(
 def settled_before(out: str) -> Precision:
     """What the network computes in, as an earlier run into this directory settled it."""
     try:
-        job = load_line((Path(out) / JOB).read_bytes())
+        job = load_line(read_file(join(out, JOB)) or b"")
         settled = job["plan"]["context"]["precision"]["precision"]
-    except (OSError, ValueError, KeyError, TypeError):
+    except (Unreachable, ValueError, KeyError, TypeError):
         return (
             "float32"  # a new job, or none of ours: whoever opens the directory tells
         )

@@ -97,8 +97,8 @@ class RemoteOutput(Output):
         files.remove_folder(self.path(name))
 
     def remove_temporaries(self) -> None:
-        left = files.list_tree(self.root, TEMPORARY)
-        for _ in files.map_requests(self.remove, left):
+        left = files.list_beginning(self.path(TEMPORARY))
+        for _ in files.map_requests(files.remove_file, left):
             pass
 
     @contextlib.contextmanager

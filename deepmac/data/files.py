@@ -325,17 +325,13 @@ def list_folder(folder: str) -> dict[str, int]:
     return _relative(folder, _list(join(folder, ""), deep=False))
 
 
-def list_tree(folder: str, start: str = "") -> dict[str, int]:
+def list_tree(folder: str) -> dict[str, int]:
     """Path relative to a folder -> bytes, of the files in it and in its folders.
-
-    Args:
-        folder: need not exist.
-        start: how the relative paths begin.
 
     Raises:
         Unreachable: the store does not say.
     """
-    return _relative(folder, _list(join(folder, start), deep=True))
+    return _relative(folder, _list(join(folder, ""), deep=True))
 
 
 def list_beginning(prefix: str) -> dict[str, int]:

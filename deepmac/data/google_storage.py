@@ -22,6 +22,8 @@ from deepmac.errors import DataError
 REQUEST_SECONDS = 30.0
 """After that long without a byte a request is sent again. The store's own answers to a request of
 ours take at most a few seconds; a server-side copy says every 30 s how far it is."""
+FIRST_PAUSE_SECONDS = 0.5
+"""Before something is tried again, on average; then twice as long each time."""
 DEADLINE_SECONDS = 300.0
 """For how long something is tried again: longer than the store's hiccups, and than the minutes it
 takes to admit a higher rate of requests; shorter than what makes a runner take a worker for dead."""
@@ -281,7 +283,7 @@ def _policy() -> Any:
 
     return Retry(
         predicate=_may_pass,
-        initial=0.5,
+        initial=FIRST_PAUSE_SECONDS,
         maximum=30.0,
         multiplier=2.0,
         timeout=DEADLINE_SECONDS,

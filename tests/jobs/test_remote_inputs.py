@@ -15,6 +15,7 @@ from storage_emulator import Faults  # noqa: E402
 
 from deepmac.cli import main as deepmac  # noqa: E402
 from deepmac.data import google_storage  # noqa: E402
+from deepmac.data.files import Unreachable  # noqa: E402
 from deepmac.data.image_source import ImageSource  # noqa: E402
 from deepmac.errors import DataError  # noqa: E402
 from pipelines import build_dataset, evaluate, infer  # noqa: E402
@@ -274,6 +275,16 @@ def test_records_are_looked_at(storage, made, capsys):
         assert capsys.readouterr().out == expected
     assert deepmac(["data", "stats", f"{records}-not"]) == 2
     assert "no such directory" in capsys.readouterr().err
+
+
+def test_a_disk_that_fails_is_no_dead_letter(tmp_path):
+    (tmp_path / "x.jpg").symlink_to(
+        "/proc/self/mem"
+    )  # cannot be read from its beginning
+    with pytest.raises(
+        Unreachable, match=r"x\.jpg: cannot be read: Input/output error"
+    ):
+        list(ImageSource(str(tmp_path)).read_each([("x.jpg",)]))
 
 
 def test_stores_that_nobody_knows(capsys):

@@ -1,104 +1,19 @@
 """Units: whatever happens between two steps, the same command ends with the same bytes."""
 
 import contextlib
-import dataclasses
 import json
 import os
 import pathlib
 import shutil
 
 import pytest
+from doubling import NUM_ITEMS, NUM_UNITS, Doubling, contents, plan, run
 
 from deepmac.errors import DataError, OptionError
 from pipelines import launch
-from pipelines.dead_letters import DeadLetter, conclude
-from pipelines.storage import LocalOutput, hold_output
-from pipelines.units import PlanWriter, Totals, UnitReport, finish, run_units
-
-NUM_UNITS, NUM_ITEMS = 4, 23
-
-
-@dataclasses.dataclass
-class Doubling:
-    """Writes twice each number; the multiples of 7 fail."""
-
-    broken: str = ""  # "UNIT: kind of error"
-    is_ready: bool = False
-
-    def data_name(self, unit_name):
-        return f"{unit_name}.txt"
-
-    def setup(self):
-        assert not self.is_ready
-        self.is_ready = True
-
-    def process(self, unit, out):
-        assert self.is_ready
-        if self.broken == f"{unit.name}: disk":
-            raise OSError(28, "No space left on device")
-        if self.broken == f"{unit.name}: bug":
-            raise KeyError("a bug")
-        letters, offsets = [], []
-        for item in unit.items:
-            number = item["number"]
-            if number % 7 == 0:
-                letters.append(letter(unit.name, number))
-                continue
-            offsets.append(out.tell())
-            out.write(f"{2 * number} {item['name']}\n".encode())
-        counts = {
-            "images_in": len(unit.items),
-            "images_out": len(offsets),
-            "images_failed": len(letters),
-        }
-        return UnitReport(counts, letters, {"offsets": offsets})
-
-
-def letter(unit, number):
-    return DeadLetter(
-        job="double",
-        unit=unit,
-        stage="double",
-        image_id=number,
-        annotation_id=None,
-        reason="by_seven",
-        exception="ValueError",
-        message="a multiple of 7",
-    )
-
-
-def plan(writer):
-    for index in range(NUM_UNITS):
-        writer.declare(f"u{index}")
-    for number in range(NUM_ITEMS):
-        # No number goes to the last unit.
-        item = {"number": number, "name": f"größe\udcff {number}"[:5]}
-        writer.add(f"u{number % (NUM_UNITS - 1)}", item)
-    return {"limit": NUM_ITEMS}
-
-
-def run(out, *, broken="", plan=plan, version=1, name="", **options):
-    with hold_output(str(out)) as output:
-        totals = run_units(
-            output,
-            job="double",
-            plan=plan,
-            work=lambda context: Doubling(broken),
-            options={"version": version, "name": name},
-            beam_options=launch.parse_beam_args([]),
-            **options,
-        )
-        finish(output, {"counts": totals.counts, "context": totals.context})
-    return totals
-
-
-def contents(out):
-    """Every file but the facts of the runs: name -> bytes."""
-    return {
-        str(path.relative_to(out)): path.read_bytes()
-        for path in sorted(out.rglob("*"))
-        if path.is_file() and path.name != "run.json"
-    }
+from pipelines.dead_letters import conclude
+from pipelines.storage import LocalOutput
+from pipelines.units import PlanWriter, Totals, UnitReport, run_units
 
 
 def stamps(out):
@@ -106,24 +21,6 @@ def stamps(out):
     return {
         p.name: (p.stat().st_ino, p.stat().st_mtime_ns) for p in out.glob("units/u*")
     }
-
-
-@pytest.fixture
-def inline(monkeypatch):
-    """Does the units in this thread, so that a crash can be put anywhere."""
-
-    def run_tasks(options, task, units, *, progress, needs, verbose):
-        for name, num_items in units:
-            task.run(name, num_items)
-        progress.update()
-
-    class Options:
-        def get_all_options(self, drop_default):
-            return {}
-
-    monkeypatch.setattr(launch, "run_tasks", run_tasks)
-    # Making Beam's parser takes longer than everything else here.
-    monkeypatch.setattr(launch, "parse_beam_args", lambda *args: Options())
 
 
 @pytest.fixture
@@ -426,11 +323,6 @@ def test_a_directory_that_cannot_be_made_is_named(tmp_path):
     (tmp_path / "file").write_text("")
     with pytest.raises(DataError, match="cannot make the output directory"):
         run(tmp_path / "file" / "out")
-
-
-def test_remote_directories_are_not_there_yet():
-    with pytest.raises(DataError, match="gs:// is not available yet"):
-        run("gs://bucket/out")
 
 
 def test_a_directory_of_somebody_else_is_left_alone(tmp_path):

@@ -39,13 +39,14 @@ _HOW_TO_GET = (
     f"no {_STRICT} here: GOBIN=$PWD/.engines/bin go install "
     "github.com/fsouza/fake-gcs-server@latest"
 )
-_NOTHING = (
+_EMPTY = (
     b"--b\r\nContent-Type: application/json\r\n\r\n{}\r\n"
     b"--b\r\nContent-Type: application/octet-stream\r\n\r\n\r\n--b--\r\n"
 )
 """Of an upload: an object without contents."""
 _ERRORS = (429, 500, 503)
 # Between one hop and the next, and no matter of the other.
+_NOTHING = contextlib.nullcontext()
 _HOP = {"connection", "keep-alive", "transfer-encoding", "content-length"}
 
 
@@ -111,6 +112,7 @@ class Proxy(http.server.ThreadingHTTPServer):
         self.uploads: dict[str, str] = {}  # id of an upload in pieces -> its object
         self._seen: collections.Counter[str] = collections.Counter()
         self._lock = threading.Lock()
+        self.copying = threading.Lock()
 
     @property
     def address(self) -> str:
@@ -194,6 +196,9 @@ def _named_in(body: bytes) -> str:
 
 class _Handler(http.server.BaseHTTPRequestHandler):
     protocol_version = "HTTP/1.1"
+    disable_nagle_algorithm = (
+        True  # which holds a body back until its head is confirmed
+    )
     server: Proxy
 
     def _pass_on(self) -> None:
@@ -206,7 +211,10 @@ class _Handler(http.server.BaseHTTPRequestHandler):
         if fault == "hangs":
             time.sleep(self.server.faults.hang_seconds)
             return self._break()
-        status, headers, data = self._ask(body)
+        with self.server.copying if "/rewriteTo/" in self.path else _NOTHING:
+            if self._is_forbidden():
+                return self._answer(412, {}, b'{"error": {"code": 412}}')
+            status, headers, data = self._ask(body)
         if upload_id := _upload_id(headers.get("Location", "")):
             self.server.uploads[upload_id] = _named_in(body) or _kind("", self.path)[1]
         if fault == "lost_answers":
@@ -214,6 +222,19 @@ class _Handler(http.server.BaseHTTPRequestHandler):
         return self._answer(status, headers, data, cut_short=fault == "cut_short")
 
     do_GET = do_POST = do_PUT = do_PATCH = do_DELETE = do_HEAD = _pass_on
+
+    def _is_forbidden(self) -> bool:
+        """Whether a copy's precondition fails, to which neither store looks."""
+        url = urllib.parse.urlsplit(self.path)
+        wanted = dict(urllib.parse.parse_qsl(url.query)).get("ifGenerationMatch")
+        found = re.search(r"/rewriteTo(/b/[^/]+/o/.+)$", url.path)
+        if wanted is None or not found:
+            return False
+        try:
+            facts = _ask(self.server.upstream, "GET", f"/storage/v1{found[1]}")
+        except urllib.error.HTTPError:
+            return wanted != "0"
+        return orjson.loads(facts).get("generation", wanted) != wanted
 
     def _body(self) -> bytes:
         if self.headers.get("Transfer-Encoding", "").lower() != "chunked":
@@ -285,7 +306,7 @@ class Storage:
     def put(self, name: str, data: bytes) -> None:
         form = "media" if data else "multipart"  # gcp-storage-emulator fails at nothing
         query = urllib.parse.urlencode({"uploadType": form, "name": name})
-        self._ask("POST", f"/upload/storage/v1/b/{BUCKET}/o?{query}", data or _NOTHING)
+        self._ask("POST", f"/upload/storage/v1/b/{BUCKET}/o?{query}", data or _EMPTY)
 
     def get(self, name: str) -> bytes:
         return self._ask("GET", f"{self._object(name)}?alt=media")
@@ -321,7 +342,7 @@ class Storage:
 
 def _ask(port: int, method: str, target: str, data: bytes | None = None) -> bytes:
     headers = {"Content-Type": "application/octet-stream"}
-    if data == _NOTHING:
+    if data == _EMPTY:
         headers = {"Content-Type": "multipart/related; boundary=b"}
     if data is not None and data[:1] == b"{" and "/upload/" not in target:
         headers = {"Content-Type": "application/json"}

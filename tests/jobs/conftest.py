@@ -1,0 +1,5 @@
+"""Fixtures of the tests of jobs."""
+
+from doubling import inline
+
+__all__ = ["inline"]
