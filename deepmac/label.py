@@ -62,6 +62,13 @@ class Settings:
     reference_quirks: bool | None = None
 
 
+@dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
+class DecodedExample(Example):
+    """An example whose image is at hand as `pixels`, uint8 [height, width, 3] RGB."""
+
+    pixels: np.ndarray
+
+
 @dataclasses.dataclass(frozen=True, slots=True)
 class ImageLabels:
     """What became of one image.
@@ -277,6 +284,8 @@ class _Job:
 
 def _pixels(example: Example, max_pixels: int) -> np.ndarray:
     """uint8 [H, W, 3], of the size that the example says."""
+    if isinstance(example, DecodedExample):
+        return example.pixels
     if example.encoded is None:
         raise Unusable("image_missing", "the example holds no encoded image")
     try:

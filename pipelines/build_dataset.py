@@ -67,9 +67,12 @@ class Options:
 
 def execute(options: Options, beam_args: list[str]) -> int:
     """Builds the records; returns the exit status."""
-    from pipelines import launch  # Beam takes its time to load, and --help needs none
+    # Beam takes its time to load, and --help needs none
+    from pipelines import dataflow, launch
 
     beam_options = launch.parse_beam_args(beam_args, Options)
+    # Annotations are read here.
+    dataflow.check_paths(beam_options, {"images": options.images, "out": options.out})
     units = _check(options)
     identity = _identity(options)
 

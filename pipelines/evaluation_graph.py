@@ -26,7 +26,7 @@ _FANOUT = 8  # parts in which a category is merged first
 
 
 @dataclasses.dataclass(eq=False)
-class EvaluateMasks(beam.PTransform):
+class EvaluateUnits(beam.PTransform):
     """PCollection[str] -> PCollection[(int, Partial)]: names of units -> `state.by_category` of all.
 
     Each category is merged on its own, first in `_FANOUT` parts, so that neither one worker has
@@ -61,7 +61,7 @@ class EvaluateMasks(beam.PTransform):
 
 
 class _Match(beam.DoFn):
-    def __init__(self, job: EvaluateMasks):
+    def __init__(self, job: EvaluateUnits):
         self._job = job
 
     def setup(self) -> None:
@@ -93,13 +93,19 @@ class _Match(beam.DoFn):
 
 
 class MergePartials(beam.CombineFn):
-    """Merges partial results, a number of them at a time; any grouping gives the same figures."""
+    """Merges partial results, a number of them at a time; any grouping gives the same figures.
 
-    def __init__(self, out: str, truths: str):
+    Args:
+        out, truths: where the ids of the images are, to name one in an error; None: nowhere.
+    """
+
+    def __init__(self, out: str | None = None, truths: str | None = None):
         self._out, self._truths = out, truths
+        self._image_ids = None
 
     def setup(self) -> None:
-        self._image_ids = _open(self._out, self._truths).scope.image_ids
+        if self._out is not None and self._truths is not None:
+            self._image_ids = _open(self._out, self._truths).scope.image_ids
 
     def create_accumulator(self) -> list[Partial]:
         return []

@@ -3,6 +3,7 @@
 import collections
 import contextlib
 import dataclasses
+import os
 import posixpath
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
@@ -293,9 +294,18 @@ def _check_draws(options: "Options") -> None:
 def _check_beam(beam_args: Sequence[str], options: "Options") -> None:
     if not beam_args:
         return
+    from pipelines import dataflow
     from pipelines.launch import parse_beam_args
 
-    parse_beam_args(beam_args, type(options))
+    beam_options = parse_beam_args(beam_args, type(options))
+    paths = {"out": options.out}
+    if os.path.isdir(options.predictions):  # a file is sorted into --out
+        paths["predictions"] = options.predictions
+    dataflow.check_paths(beam_options, paths)
+    if dataflow.is_left_alone(beam_options) and not dataflow.template(beam_options):
+        raise OptionError(
+            "--no_wait_until_finish: the launcher of an evaluation makes the figures in the end"
+        )
     if options.num_processes > 1:
         raise OptionError(
             f"--num_processes {options.num_processes} is for an evaluation without Beam, which has "

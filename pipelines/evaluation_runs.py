@@ -68,8 +68,9 @@ def evaluate_on_beam(
     """The evaluations, by what is compared, with matching and merging on Beam's workers."""
     import apache_beam as beam
 
+    from pipelines import dataflow
     from pipelines.beam_metrics import gather
-    from pipelines.evaluation_graph import EvaluateMasks, WriteStates, read_states
+    from pipelines.evaluation_graph import EvaluateUnits, WriteStates, read_states
     from pipelines.launch import parse_beam_args, run_pipeline
 
     out = output.root
@@ -83,7 +84,7 @@ def evaluate_on_beam(
         def build(pipeline: beam.Pipeline) -> None:
             for task, (reader, units) in zip(tasks, sources, strict=True):
                 kind = task.parameters.iou_type
-                evaluation = EvaluateMasks(
+                evaluation = EvaluateUnits(
                     out, f"{folder}/truth-{kind}", reader, task.form, task.parameters
                 )
                 _ = (
@@ -93,7 +94,9 @@ def evaluate_on_beam(
                     | f"Write ({kind})" >> WriteStates(out, f"{folder}/{kind}")
                 )
 
-        result = run_pipeline(parse_beam_args(beam_args), build, verbose=verbose)
+        beam_options = parse_beam_args(beam_args)
+        result = run_pipeline(beam_options, build, verbose=verbose)
+        dataflow.leave(beam_options)
         evaluations, observed = {}, gather(result, of_units=False)
         for task, (_, units) in zip(tasks, sources, strict=True):
             kind = task.parameters.iou_type

@@ -3,9 +3,10 @@
 import dataclasses
 import functools
 import gc
+import os
 import sys
 from collections.abc import Iterator, Mapping
-from typing import Any, get_args
+from typing import TYPE_CHECKING, Any, get_args
 
 import deepmac
 from deepmac.commands import command_line, from_options, run
@@ -14,8 +15,9 @@ from deepmac.data.manifest import PREDICTIONS
 from deepmac.errors import DataError
 from deepmac.instances import Example, Precision
 from deepmac.label import Settings
+from deepmac.predictors import CLASSICAL
 from deepmac.terminal import announce
-from pipelines import launch
+from pipelines import dataflow, launch
 from pipelines.build_plan import NoWriter, Writer
 from pipelines.dead_letters import conclude
 from pipelines.label_checks import check, open_model
@@ -37,11 +39,15 @@ from pipelines.unit_plan import SETTLED
 from pipelines.unit_task import read_plan
 from pipelines.units import PlanWriter, Totals, Unit, finish, run_units
 
+if TYPE_CHECKING:
+    from apache_beam.options.pipeline_options import PipelineOptions
+
 
 def execute(options: Options, beam_args: list[str]) -> int:
     """Labels the images; returns the exit status."""
     # A slip there need not wait for the model to load.
     beam_options = launch.parse_beam_args(beam_args, Options)
+    needs = _needs(options, beam_options)
     look_into_files = functools.partial(
         _plan, dataclasses.replace(options, unit_images=None), NoWriter()
     )
@@ -59,6 +65,7 @@ def execute(options: Options, beam_args: list[str]) -> int:
             inputs=inputs_of(options),
             beam_options=beam_options,
             command=command_line("deepmac label", options, beam_args),
+            needs=needs,
             verbose=options.verbose,
         )
         if options.write_coco_results:
@@ -86,7 +93,7 @@ def make_manifest(identity: Mapping[str, Any], totals: Totals) -> dict[str, Any]
     return {
         **PREDICTIONS.head(),
         "deepmac": deepmac.__version__,
-        "options": dict(identity),
+        "options": {**identity, **totals.agreed},
         "precision": {
             k: v for k, v in totals.context["precision"].items() if k != "summary"
         },
@@ -101,6 +108,24 @@ def make_manifest(identity: Mapping[str, Any], totals: Totals) -> dict[str, Any]
             for unit in totals.units
         ],
     }
+
+
+def _needs(options: Options, beam_options: "PipelineOptions") -> dataflow.Machines:
+    """What the workers are to be, and whether they see the input."""
+    paths = {
+        name: getattr(options, name)
+        for name in ("images", "records", "out")  # annotations are read here
+    }
+    if not options.model_on_workers:
+        paths["checkpoint"] = options.checkpoint
+        paths["model"] = options.model if os.sep in options.model else None
+    dataflow.check_paths(beam_options, paths)
+    return dataflow.machines(
+        beam_options,
+        hold_model=options.model not in CLASSICAL,
+        accelerator=options.accelerator,
+        min_ram=options.worker_min_ram,
+    )
 
 
 def _write_review(options: Options, output: Output, totals: Totals) -> str:
@@ -196,6 +221,7 @@ def make_work(
         category_names=dict(context["categories"]),
         repeats=frozenset(context["repeats"]),
         out_of_bounds=options.out_of_bounds,
+        tell_model=options.model_on_workers,
     )
 
 

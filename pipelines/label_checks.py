@@ -1,12 +1,13 @@
 """What can be found wrong with a `label` job before any work."""
 
+import os
 from collections.abc import Callable
 
 from deepmac.data.image_source import ImageSource
 from deepmac.errors import OptionError
 from deepmac.predictors.checked import CheckedPredictor
 from pipelines.label_options import Options, model_options, open_records
-from pipelines.label_work import open_shared
+from pipelines.label_work import check_boxes, open_shared
 from pipelines.preflight import (
     Problems,
     check_fraction,
@@ -17,8 +18,8 @@ from pipelines.preflight import (
 
 def check(
     options: Options, precision: str, look_into_files: Callable[[], object]
-) -> CheckedPredictor:
-    """Finds all that can be found before any work; returns the predictor.
+) -> CheckedPredictor | None:
+    """Finds all that can be found before any work; returns the predictor if it opens here.
 
     Args:
         options: of the job.
@@ -29,7 +30,12 @@ def check(
         ProblemsFound: names everything that is wrong.
     """
     problems = Problems()
-    for check_some in (_check_input, _check_numbers, _check_exports):
+    for check_some in (
+        _check_input,
+        _check_numbers,
+        _check_exports,
+        _check_model_on_workers,
+    ):
         with problems.noting():
             check_some(options)
     with problems.noting():
@@ -45,13 +51,13 @@ def check(
             open_records(options)
     predictor = None
     with problems.noting():
-        predictor = open_model(options, precision)
+        if not options.model_on_workers:
+            predictor = open_model(options, precision)
     if problems and options.annotations and options.images:
         # The job will not run; what is wrong inside the file is worth telling all the same.
         with problems.noting():
             look_into_files()
     problems.raise_any()
-    assert predictor
     return predictor
 
 
@@ -67,14 +73,7 @@ def open_model(options: Options, precision: str = "float32") -> CheckedPredictor
         DeepmacError: from opening it.
     """
     predictor = open_shared(options.model, model_options(options, precision))
-    if options.boxes == "detect" and not predictor.can_detect:
-        raise OptionError(
-            f"--boxes=detect: '{options.model}' has no detector of its own; use --boxes=given"
-        )
-    if options.boxes == "given" and not predictor.takes_boxes:
-        raise OptionError(
-            f"--boxes=given: '{options.model}' takes no boxes; use --boxes=detect"
-        )
+    check_boxes(predictor, detect=options.boxes == "detect")
     if options.precision == "bfloat16" and predictor.precision is None:
         raise OptionError(
             f"--precision=bfloat16: '{options.model}' is not the network of a configuration, which "
@@ -117,6 +116,23 @@ def _check_numbers(options: Options) -> None:
         elif value is not None and value >= 2**63:
             problems.add(f"--{name} must be less than 2**63, got {value}")
     problems.raise_any()
+
+
+def _check_model_on_workers(options: Options) -> None:
+    if not options.model_on_workers:
+        return
+    if options.precision != "float32":
+        raise OptionError(
+            f"--precision={options.precision} is tried out on this machine, which "
+            f"--model_on_workers says not to open the model"
+        )
+    for flag in ("model", "checkpoint"):
+        path = getattr(options, flag) or ""
+        if os.sep in path and not (os.path.isabs(path) or "://" in path):
+            raise OptionError(
+                f"--{flag}={path}: with --model_on_workers a path begins with /, as workers have "
+                f"other folders to start from"
+            )
 
 
 def _check_exports(options: Options) -> None:

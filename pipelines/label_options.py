@@ -52,6 +52,22 @@ class Options:
     checkpoint: str | None = option(
         "Weights of the model.", metavar="PATH", default=None
     )
+    model_on_workers: bool = option(
+        "The model and its weights are paths on the workers, such as in their container's image: "
+        "this machine does not open them.",
+        default=False,
+    )
+    accelerator: str | None = option(
+        "Accelerator of the machines that predict, where the runner chooses machines (Dataflow): "
+        "nvidia-tesla-t4 for one of that type with its driver, or type:TYPE;count:NUMBER and more.",
+        metavar="TYPE",
+        default=None,
+    )
+    worker_min_ram: str | None = option(
+        "The least memory of the machines that predict, where the runner chooses machines.",
+        metavar="16GB",
+        default=None,
+    )
     set: tuple[str, ...] = option(
         "Changes a value of the configuration; may be given several times.",
         metavar="FIELD=VALUE",
@@ -118,15 +134,17 @@ class Options:
     verbose: bool = option("Show what Beam logs.", default=False)
 
 
-def identity_of(options: Options, predictor: CheckedPredictor) -> dict[str, Any]:
+def identity_of(options: Options, predictor: CheckedPredictor | None) -> dict[str, Any]:
     """The options that decide the results, with files as their digests.
+
+    A model that only workers open (None) is found out when they have: see `infer.make_manifest`.
 
     Not among them: `micro_batch`, so that a job that ran out of memory can go on with less. Sums
     in another order move a probability by 1e-6 or so.
     """
     identity: dict[str, Any] = {
         "model": posixpath.basename(options.model.rstrip("/")),
-        "model_fingerprint": predictor.fingerprint,
+        "model_fingerprint": predictor and predictor.fingerprint,
         "boxes": options.boxes,
         "precision": options.precision,
         "mask_threshold": options.mask_threshold,

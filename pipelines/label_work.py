@@ -19,7 +19,7 @@ from deepmac.data.image_source import ImageSource
 from deepmac.data.records import decode_example
 from deepmac.data.splits import HIDE_ALL
 from deepmac.data.tfrecord import read_frames
-from deepmac.errors import DataError
+from deepmac.errors import DataError, OptionError
 from deepmac.instances import Example
 from deepmac.label import ImageLabels, Settings, label_images
 from deepmac.predictors import open_predictor
@@ -45,6 +45,18 @@ def open_shared(model: str, options: tuple[tuple[str, Any], ...]) -> CheckedPred
     return open_predictor(model, **dict(options))
 
 
+def check_boxes(predictor: CheckedPredictor, *, detect: bool) -> None:
+    """Raises OptionError unless a predictor takes boxes, or finds them, as it is to."""
+    if detect and not predictor.can_detect:
+        raise OptionError(
+            f"--boxes=detect: '{predictor.name}' has no detector of its own; use --boxes=given"
+        )
+    if not detect and not predictor.takes_boxes:
+        raise OptionError(
+            f"--boxes=given: '{predictor.name}' takes no boxes; use --boxes=detect"
+        )
+
+
 @dataclasses.dataclass(kw_only=True)
 class LabelWork:
     """A unit of the job: a range of images with their boxes, or a shard -> COCO results.
@@ -60,6 +72,7 @@ class LabelWork:
         category_names: of the ids of the data set; empty if it does not say.
         repeats: see `Assembler`.
         out_of_bounds: see `InstanceReader`.
+        tell_model: note in each unit which model it was made with: only workers have it.
         source, predictor: opened by `setup`.
     """
 
@@ -71,6 +84,7 @@ class LabelWork:
     category_names: Mapping[int, str]
     repeats: Set[int]
     out_of_bounds: str
+    tell_model: bool = False
     source: ImageSource | None = None
     predictor: CheckedPredictor | None = None
 
@@ -81,6 +95,7 @@ class LabelWork:
         if self.images is not None:
             self.source = ImageSource(self.images)
         self.predictor = open_shared(self.model, self.model_options)
+        check_boxes(self.predictor, detect=self.settings.detect)
 
     def process(self, unit: Unit, out: io.RawIOBase) -> UnitReport:
         assert self.predictor, "setup comes first"
@@ -99,7 +114,10 @@ class LabelWork:
             for failure in failures
         ]
         counts = tally.counts(assembly, self.settings.detect)
-        return UnitReport(counts, letters, times=times)
+        report = UnitReport(counts, letters, times=times)
+        if self.tell_model:
+            report.agreed = {"model_fingerprint": self.predictor.fingerprint}
+        return report
 
     def examples(
         self, unit: Unit, assembly: Assembly, times: StageTimes | None = None

@@ -27,7 +27,7 @@ from apache_beam.runners.runner import PipelineResult, PipelineRunner, create_ru
 from rich.console import Console
 
 from deepmac.errors import DataError, DeepmacError, OptionError, did_you_mean, one_of
-from pipelines import engines, lease
+from pipelines import dataflow, engines, lease
 from pipelines.beam_metrics import gather, tell_unit
 from pipelines.observation import Observation
 from pipelines.progress import Progress, show_progress
@@ -82,6 +82,7 @@ def parse_beam_args(
     options = PipelineOptions(args)
     _check_runner(options)
     engines.check_options(options)
+    dataflow.check(options)
     return options
 
 
@@ -119,14 +120,16 @@ def run_pipeline(
     build: Callable[[beam.Pipeline], None],
     *,
     name: str | None = None,
+    needs: dataflow.Machines = dataflow.ANY_MACHINES,
     verbose: bool = False,
 ) -> PipelineResult:
-    """Builds the graph, runs it and waits for its end.
+    """Builds the graph, runs it and waits for its end (see `dataflow.is_left_alone`).
 
     Args:
         options: of Beam.
         build: adds the steps.
         name: of the job on a cluster, the same whenever it is for the same output.
+        needs: what its steps ask of the machines.
         verbose: let Beam talk.
 
     Raises:
@@ -137,12 +140,15 @@ def run_pipeline(
     is_local = engines.kind_of(runner_name) == "fnapi"
     with _safe_path(), _quiet_logs(verbose):
         try:
+            dataflow.fill_in(options, needs)
             with _runner(options, name) as runner:
                 pipeline = beam.Pipeline(runner=runner, options=options)
                 build(pipeline)
                 result = pipeline.run()
-                result.wait_until_finish()
-                result.metrics()  # which it keeps; its server is about to end
+                dataflow.announce(options, result)
+                if not dataflow.is_left_alone(options):
+                    result.wait_until_finish()
+                    result.metrics()  # which it keeps; its server is about to end
                 return result
         except DeepmacError:
             raise
@@ -192,15 +198,17 @@ def run_tasks(
     units: Sequence[tuple[str, int]],
     *,
     progress: Progress,
+    needs: dataflow.Machines = dataflow.ANY_MACHINES,
     verbose: bool = False,
 ) -> Observation:
-    """Does units on Beam's workers: one call for each unit, nothing grouped or shuffled.
+    """Does units on Beam's workers: one call for each unit, nothing but names is shuffled.
 
     Args:
         options: of Beam.
         task: what to do with a unit; picklable.
         units: names and numbers of items.
         progress: shown while the job runs.
+        needs: what the units ask of the machines.
         verbose: let Beam talk.
 
     Returns:
@@ -208,11 +216,9 @@ def run_tasks(
     """
 
     def build(pipeline: beam.Pipeline) -> None:
-        _ = (
-            pipeline
-            | "Units" >> beam.Create(units)
-            | "Do unit" >> beam.ParDo(_DoUnit(task))
-        )
+        do_unit = beam.ParDo(_DoUnit(task)).with_resource_hints(**needs.hints)
+        # `Create` shuffles the names, so that no runner does all units where it reads them.
+        _ = pipeline | "Units" >> beam.Create(units) | "Do unit" >> do_unit
 
     def so_far() -> str:
         progress.update()
@@ -220,12 +226,15 @@ def run_tasks(
 
     with stop_at_once(so_far), show_progress(progress):
         try:
-            result = run_pipeline(options, build, name=task.name, verbose=verbose)
+            result = run_pipeline(
+                options, build, name=task.name, needs=needs, verbose=verbose
+            )
         except DataError as e:
             raise DataError(
                 f"{e} ({so_far()}; the same command goes on from there)"
             ) from None
     progress.update()
+    dataflow.leave(options)
     return gather(result, of_units=True)
 
 

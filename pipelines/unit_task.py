@@ -41,12 +41,15 @@ class UnitReport:
         details: JSON that concerns this unit alone, such as record offsets. Must be a function of
             the input: no times, no host names.
         times: of the stages of the work, for those who watch.
+        agreed: what all units must have in common and only workers know; a job whose units differ
+            in it fails.
     """
 
     counts: dict[str, int]
     dead_letters: list[DeadLetter] = dataclasses.field(default_factory=list)
     details: dict[str, Any] = dataclasses.field(default_factory=dict)
     times: StageTimes = dataclasses.field(default_factory=StageTimes)
+    agreed: dict[str, str] = dataclasses.field(default_factory=dict)
 
 
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
@@ -143,6 +146,8 @@ class Task:
                 ],
                 "details": report.details,
             }
+            if report.agreed:
+                record["agreed"] = report.agreed
             times = report.times
             with times.of("commit"):
                 is_ours = output.commit(out, commit_name(unit_name), dump_line(record))

@@ -36,6 +36,8 @@ from pipelines.unit_task import Task, Unit, UnitReport, UnitWork
 if TYPE_CHECKING:
     from apache_beam.options.pipeline_options import PipelineOptions
 
+    from pipelines.dataflow import Machines
+
 __all__ = [
     "PlanWriter",
     "Totals",
@@ -71,6 +73,7 @@ class Totals:
         num_resumed: units that an earlier run had committed.
         seconds: of this run, planning included.
         observed: what this run's workers told of their work.
+        agreed: see `UnitReport.agreed`.
     """
 
     context: dict[str, Any]
@@ -80,6 +83,7 @@ class Totals:
     num_resumed: int
     seconds: float
     observed: Observation = dataclasses.field(default_factory=Observation)
+    agreed: dict[str, str] = dataclasses.field(default_factory=dict)
 
 
 def run_units(
@@ -92,6 +96,7 @@ def run_units(
     inputs: Mapping[str, str] | None = None,
     beam_options: "PipelineOptions",
     command: str | None = None,
+    needs: "Machines | None" = None,
     verbose: bool = False,
 ) -> Totals:
     """Does the units of a job that are not done yet, and merges all of them.
@@ -112,13 +117,14 @@ def run_units(
             output's identity.
         beam_options: from `launch.parse_beam_args`.
         command: the command line, for run.json.
+        needs: what the units ask of the machines that do them.
         verbose: let Beam talk.
 
     Raises:
         OptionError: the directory belongs to a job with other options.
         DataError: from `plan`, or something that stops a unit, such as a full disk.
     """
-    from pipelines import launch
+    from pipelines import dataflow, launch
 
     started = time.time()
     with launch.stop_at_once(lambda: "no unit was being done"):
@@ -145,6 +151,7 @@ def run_units(
                 Task(output.root, job, digest, unit_work),
                 [(name, planned.num_items[name]) for name in pending],
                 progress=progress,
+                needs=needs or dataflow.ANY_MACHINES,
                 verbose=verbose,
             )
         totals = dataclasses.replace(
@@ -175,6 +182,7 @@ def _merge(
     output: Output, planned: Plan, digest: str, num_done: int, seconds: float
 ) -> Totals:
     units, counts, reasons = [], collections.Counter(), collections.Counter()
+    agreed: dict[str, str] = {}
     output.complete_all()
     sizes = output.sizes()
     records = output.read_each(map(commit_name, planned.num_items))
@@ -186,6 +194,13 @@ def _merge(
                     f"{output.root}: unit {name} has not been committed, or by a worker of an "
                     f"earlier run; run the same command again"
                 )
+            for fact, value in record.get("agreed", {}).items():
+                if agreed.setdefault(fact, value) != value:
+                    raise DataError(
+                        f"{output.root}: unit {name} was made with {fact.replace('_', ' ')} "
+                        f"{value}, others with {agreed[fact]}; use the same for all, and another "
+                        f"--out"
+                    )
             data = record["data"]
             if sizes.get(data["name"]) != data["bytes"]:
                 raise DataError(
@@ -213,4 +228,5 @@ def _merge(
         reasons=dict(sorted(reasons.items())),
         num_resumed=len(units) - num_done,
         seconds=seconds,
+        agreed=agreed,
     )

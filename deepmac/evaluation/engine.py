@@ -89,6 +89,13 @@ def conclude(
     images = np.arange(len(scope.image_ids))
     truths = count_truths(ground_truth, images, parameters, counts)
     partial = merge([truths, *partials], scope.image_ids)
+    return figures(partial, parameters, scope, units)
+
+
+def figures(
+    partial: Partial, parameters: Parameters, scope: Scope, units: Sequence[str]
+) -> Evaluation:
+    """The figures, from what all images contribute, ground truth included; see `conclude`."""
     lost = [name for name in units if not partial.counts[_UNIT + name]]
     if lost:
         raise DataError(

@@ -128,7 +128,7 @@ def test_a_worker_that_dies_is_followed_by_another(
 ):
     """Every unit is begun again and again, by a worker that comes one request further each time."""
 
-    def run_tasks(options, task, units, *, progress, verbose):
+    def run_tasks(options, task, units, *, progress, needs, verbose):
         for name, num_items in units:
             for at in range(100):
                 with contextlib.suppress(Crash), dying(monkeypatch, at):
@@ -368,7 +368,7 @@ REQUESTS_OF_A_UNIT = {
 
 @pytest.mark.slow
 def test_requests_grow_with_the_units_by_nine_each(strict_storage, monkeypatch):
-    def run_tasks(options, task, units, *, progress, verbose):
+    def run_tasks(options, task, units, *, progress, needs, verbose):
         for _ in files.map_requests(lambda unit: task.run(*unit), units):
             pass
 

@@ -275,7 +275,7 @@ def test_of_two_workers_on_one_unit_the_first_to_finish_wins(tmp_path):
 def test_a_unit_that_somebody_committed_meanwhile_is_left_alone(tmp_path, monkeypatch):
     tasks = []
 
-    def run_tasks(options, task, units, *, progress, verbose):
+    def run_tasks(options, task, units, *, progress, needs, verbose):
         for _ in range(2):
             for name, num_items in units:
                 task.run(name, num_items)

@@ -100,7 +100,7 @@ def contents(out):
 def inline(monkeypatch):
     """Does the units in this thread, so that a crash can be put anywhere."""
 
-    def run_tasks(options, task, units, *, progress, verbose):
+    def run_tasks(options, task, units, *, progress, needs, verbose):
         for name, num_items in units:
             task.run(name, num_items)
         progress.update()
