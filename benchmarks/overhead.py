@@ -159,7 +159,7 @@ PLAIN = """
 from pipelines import launch, {module} as job
 from pipelines.observation import Observation
 
-def loop(options, task, units, *, progress, verbose=False):
+def loop(options, task, units, **_):
     task.setup()
     for unit in units:
         task.run(*unit)

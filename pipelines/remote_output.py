@@ -55,7 +55,7 @@ class RemoteOutput(Output):
         names = files.list_entries(self.root)
         return [name for name in names if not is_temporary(name) and name != LEASE]
 
-    def write(self, name: str, data: bytes) -> None:
+    def write(self, name: str, data: bytes, *, durable: bool = True) -> None:
         self._check_held()
         files.write_file(self.path(name), data)
 
@@ -129,7 +129,7 @@ class RemoteOutput(Output):
     def new_file(self, name: str) -> Iterator[NewFile]:
         """A file to write; it lies on the local disk until it is published."""
 
-        def put(file: BinaryIO, written: Path) -> None:
+        def put(file: BinaryIO, written: Path, durable: bool) -> None:
             file.close()
             self._check_held()
             files.upload(str(written), self.path(name))

@@ -116,8 +116,14 @@ class Output(abc.ABC):
         """Names of the files and folders in it, sorted, unfinished ones left out."""
 
     @abc.abstractmethod
-    def write(self, name: str, data: bytes) -> None:
-        """Puts a whole file in place, over an older one of that name."""
+    def write(self, name: str, data: bytes, *, durable: bool = True) -> None:
+        """Puts a whole file in place, over an older one of that name.
+
+        Args:
+            name: of the file.
+            data: its contents.
+            durable: also if the machine stops at once, which takes a disk some milliseconds.
+        """
 
     @abc.abstractmethod
     def append(self, name: str, data: bytes | bytearray) -> None:
@@ -224,10 +230,10 @@ class LocalOutput(Output):
         names = (path.name for path in self._folder.iterdir())
         return sorted(name for name in names if not is_temporary(name))
 
-    def write(self, name: str, data: bytes) -> None:
+    def write(self, name: str, data: bytes, *, durable: bool = True) -> None:
         with self.new_file(name) as file:
             file.write(data)
-            file.publish()
+            file.publish(durable=durable)
 
     def append(self, name: str, data: bytes | bytearray) -> None:
         path = self._folder / name
@@ -285,7 +291,10 @@ class LocalOutput(Output):
         final.parent.mkdir(exist_ok=True)
         temporary = final.parent / temporary_name(final.name)
         with writing(
-            temporary, lambda file, written: publish(file, written, final)
+            temporary,
+            lambda file, written, durable: publish(
+                file, written, final, durable=durable
+            ),
         ) as file:
             yield file
 
@@ -314,7 +323,7 @@ class NewFile(io.RawIOBase):
         num_bytes: written so far.
     """
 
-    def __init__(self, temporary: Path, put: Callable[[BinaryIO, Path], None]):
+    def __init__(self, temporary: Path, put: Callable[[BinaryIO, Path, bool], None]):
         self._temporary, self._put = temporary, put
         self._file = temporary.open("xb", buffering=1 << 20)
         self._hash = hashlib.sha256()
@@ -336,9 +345,9 @@ class NewFile(io.RawIOBase):
     def sha256(self) -> str:
         return self._hash.hexdigest()
 
-    def publish(self) -> None:
-        """Makes the file durable and gives it its name."""
-        self._put(self._file, self._temporary)
+    def publish(self, *, durable: bool = True) -> None:
+        """Gives the file its name, and sees to it that it outlives a crash."""
+        self._put(self._file, self._temporary, durable)
 
     def finish(self) -> str:
         """Ends the writing; returns the path where the contents lie until it is closed."""
@@ -353,13 +362,13 @@ class NewFile(io.RawIOBase):
 
 @contextlib.contextmanager
 def writing(
-    temporary: Path, put: Callable[[BinaryIO, Path], None]
+    temporary: Path, put: Callable[[BinaryIO, Path, bool], None]
 ) -> Iterator[NewFile]:
     """A file being written, until the block ends.
 
     Args:
         temporary: where it lies meanwhile.
-        put: closes it and gives it its name.
+        put: closes it and gives it its name, durably or not.
     """
     file = NewFile(temporary, put)
     try:

@@ -180,7 +180,7 @@ def _marked(output: Output, unit_name: str) -> Iterator[None]:
         "since": utc(time.time()),
     }
     with contextlib.suppress(Exception):
-        output.write(mark_name(unit_name), dump_line(mark))
+        output.write(mark_name(unit_name), dump_line(mark), durable=False)
     try:
         yield
     finally:

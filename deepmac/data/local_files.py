@@ -118,14 +118,18 @@ def opened_folder(folder: str | Path) -> Iterator[int]:
         os.close(descriptor)
 
 
-def publish(file: BinaryIO, temporary: str | Path, final: str | Path) -> None:
-    """Closes a file that is written, makes it durable and gives it its name."""
+def publish(
+    file: BinaryIO, temporary: str | Path, final: str | Path, *, durable: bool = True
+) -> None:
+    """Closes a file that is written and gives it its name; durable, it outlives a crash."""
     file.flush()
-    os.fsync(file.fileno())
+    if durable:
+        os.fsync(file.fileno())
     file.close()
     Path(temporary).rename(final)
-    with opened_folder(Path(final).parent) as descriptor:
-        os.fsync(descriptor)
+    if durable:
+        with opened_folder(Path(final).parent) as descriptor:
+            os.fsync(descriptor)
 
 
 @contextlib.contextmanager

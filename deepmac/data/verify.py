@@ -19,6 +19,7 @@ import orjson
 
 from deepmac.data.directory import open_records
 from deepmac.data.files import (
+    is_file,
     is_remote,
     join,
     list_entries,
@@ -107,7 +108,7 @@ def verify(path: str) -> Verification:
         DataError: there is nothing to look at.
     """
     result = Verification()
-    if not os.path.isfile(os.path.join(path, JOB)):
+    if not is_file(join(path, JOB)):
         _verify_foreign(path, result)
         return result
     folder = _Folder(path)

@@ -1,5 +1,7 @@
 """What the launcher itself writes after the work: on a full disk, and beside another launcher."""
 
+from pathlib import Path
+
 import pytest
 from small_dataset import SmallDataset
 
@@ -58,6 +60,9 @@ def test_a_disk_that_is_full_at_the_end_is_one_line(
 
     with monkeypatch.context() as patch:
         patch.setattr(LocalOutput, "new_file", full)
+        patch.setattr(
+            evaluate, "write_file", lambda path, data: full(None, Path(path).name)
+        )
         assert main(commands[job]) == 2
     (line,) = capsys.readouterr().err.splitlines()
     place = tmp_path / job / (name if name == "arrays.npz" else "")

@@ -4,6 +4,7 @@ all that is sound comes out as if nothing else had been there."""
 import collections
 import gzip
 import json
+from pathlib import Path
 
 import pytest
 from own_modules import importable
@@ -86,8 +87,8 @@ def records(out):
     """Image id -> bytes of its record."""
     stored = {}
     for shard in open_records(str(out)).shards:
-        ids = json.loads((out / "units" / f"{shard.path.stem}.json").read_text())
-        with shard.path.open("rb") as file:
+        ids = json.loads((out / "units" / f"{Path(shard.path).stem}.json").read_text())
+        with open(shard.path, "rb") as file:
             frames = [data for _, data in read_frames(file, "")]
         stored |= zip(ids["details"]["image_ids"], frames, strict=True)
     return stored

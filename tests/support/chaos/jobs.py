@@ -99,7 +99,7 @@ def start(
         share: the units are dealt out; else every worker does all of them.
     """
 
-    def run_tasks(options, task, units, *, progress, verbose=False) -> Observation:
+    def run_tasks(options, task, units, **_) -> Observation:
         noting = dataclasses.replace(task, work=Noting(task.work, job.log))
         processes = []
         for index, spoil in enumerate(workers):
