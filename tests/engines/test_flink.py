@@ -12,7 +12,11 @@ from deepmac.errors import DataError, OptionError
 from pipelines.evaluate import execute
 from pipelines.launch import parse_beam_args, run_pipeline, telling_why
 
-pytestmark = pytest.mark.engines
+pytestmark = [
+    pytest.mark.engines,
+    # Beam leaves it to the collector to close the pipes of its job servers.
+    pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning"),
+]
 NAMES = (
     "mixed",
     "more_than_100_detections_tied_at_the_limit",

@@ -115,7 +115,7 @@ class Host:
         main = "org.apache.flink.runtime.taskexecutor.TaskManagerRunner"
         command = _java(
             f"-Djdk.net.hosts.file={hosts}",
-            *("-Xmx320m", "-XX:MaxDirectMemorySize=320m"),
+            *("-Xmx320m", "-XX:MaxDirectMemorySize=384m"),
             main,
             _configuration(folder / name, ours),
         )
@@ -153,8 +153,8 @@ _MEMORY = {
     "taskmanager.memory.framework.heap.size": "128m",
     "taskmanager.memory.framework.off-heap.size": "128m",
     "taskmanager.memory.managed.size": "64m",
-    "taskmanager.memory.network.min": "64m",
-    "taskmanager.memory.network.max": "64m",
+    "taskmanager.memory.network.min": "160m",
+    "taskmanager.memory.network.max": "160m",
     "taskmanager.memory.jvm-metaspace.size": "256m",
     "taskmanager.memory.jvm-overhead.min": "64m",
     "taskmanager.memory.jvm-overhead.max": "64m",
