@@ -115,7 +115,7 @@ class Host:
         main = "org.apache.flink.runtime.taskexecutor.TaskManagerRunner"
         command = _java(
             f"-Djdk.net.hosts.file={hosts}",
-            *("-Xmx320m", "-XX:MaxDirectMemorySize=320m"),
+            *("-Xmx320m", "-XX:MaxDirectMemorySize=384m"),
             main,
             _configuration(folder / name, ours),
         )
@@ -153,8 +153,8 @@ _MEMORY = {
     "taskmanager.memory.framework.heap.size": "128m",
     "taskmanager.memory.framework.off-heap.size": "128m",
     "taskmanager.memory.managed.size": "64m",
-    "taskmanager.memory.network.min": "64m",
-    "taskmanager.memory.network.max": "64m",
+    "taskmanager.memory.network.min": "160m",
+    "taskmanager.memory.network.max": "160m",
     "taskmanager.memory.jvm-metaspace.size": "256m",
     "taskmanager.memory.jvm-overhead.min": "64m",
     "taskmanager.memory.jvm-overhead.max": "64m",
@@ -192,14 +192,40 @@ class FlinkCluster:
             )
             for i in range(num_hosts)
         ]
+        self.job_server_port = free_port()
+        self.job_server = EngineProcess(
+            "job server",
+            [
+                *("java", "-XX:+UseSerialGC", "-XX:TieredStopAtLevel=1"),
+                *("-jar", str(engine_files.job_server_jar("flink"))),
+                *("--flink-master", self.manager.url),
+                *("--job-port", str(self.job_server_port)),
+                *("--artifact-port", "0", "--expansion-port", "-1"),
+                *("--artifacts-dir", str(folder / "artifacts")),
+            ],
+            folder / "job-server.log",
+        )
 
     @property
     def flags(self) -> list[str]:
         """What submits a job to this cluster."""
+        jar = engine_files.job_server_jar("flink")
+        return [*self._flags, f"--flink_job_server_jar={jar}"]
+
+    @property
+    def flags_of_job_server(self) -> list[str]:
+        """The same through a job server that goes on running, which saves starting one."""
+        port = self.job_server_port
+        if not self.job_server.is_running:
+            self.job_server.start()
+            self.job_server.wait_for(lambda: listens("localhost", port))
+        return [*self._flags, f"--job_endpoint=localhost:{port}"]
+
+    @property
+    def _flags(self) -> list[str]:
         return [
             "--runner=FlinkRunner",
             f"--flink_master={self.manager.url}",
-            f"--flink_job_server_jar={engine_files.job_server_jar('flink')}",
             "--environment_type=EXTERNAL",
             f"--environment_config={WORKERS}:{self.pool_port}",
             f"--parallelism={len(self.hosts)}",
@@ -220,6 +246,7 @@ class FlinkCluster:
             )
 
     def stop(self) -> None:
+        self.job_server.stop()
         for host in self.hosts:
             host.stop()
         self.manager.process.stop()
