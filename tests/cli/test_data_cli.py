@@ -226,7 +226,6 @@ def test_verify_tells_an_unfinished_directory(data, records):
             ["show", "{records}", "--out", "/no/such/x.png"],
             "--out /no/such/x.png: cannot be written",
         ),
-        (["verify", "gs://bucket/x"], "gs:// is not available yet"),
         (["show"], "missing argument"),
     ],
 )
