@@ -24,23 +24,43 @@ DETECTIONS_PER_IMAGE = 100
 SHARDS = 20
 
 
-def write_set(folder: Path, num_images: int = 5000, seed: int = 0) -> None:
+def write_set(
+    folder: Path,
+    num_images: int = 5000,
+    seed: int = 0,
+    *,
+    num_different: int | None = None,
+) -> None:
     """Writes `annotations.json`, `results.json`, and the results once more as `predictions/`.
 
     The last is a directory of predictions, as `deepmac label` makes, of some units. Memory is that
     of the annotations.
+
+    Args:
+        folder: to write to.
+        num_images: of the set.
+        seed: of all that is drawn.
+        num_different: images; the rest repeat them, under ids and with scores of their own. All by
+            default.
     """
     predictions = folder / "predictions"
     predictions.mkdir(parents=True, exist_ok=True)
     rng = np.random.default_rng(seed)
-    images, annotations, entries = [], [], []
+    images, annotations, entries, kept = [], [], [], []
     starts = np.linspace(0, num_images, SHARDS + 1).astype(int).tolist()
     with open(folder / "results.json", "wb") as file:
         file.write(b"[")
         for shard, stop in enumerate(starts[1:]):
             lines = bytearray()
             while len(images) < stop:
-                image, truths, results = _image(rng, len(images), len(annotations))
+                number = len(images)
+                if number < (num_different or num_images):
+                    image, truths, results = _image(rng, number, len(annotations))
+                    kept.append((image, truths, results) if num_different else None)
+                else:
+                    image, truths, results = _again(
+                        rng, kept[number % num_different], number, len(annotations)
+                    )
                 images.append(image)
                 annotations += truths
                 for result in results:
@@ -73,7 +93,7 @@ def _image(
     """An image, its annotations and its results."""
     height, width = (480, 640) if rng.random() < 0.75 else (640, 480)
     image = {
-        "id": index * 113 % 1_000_003 + 1,
+        "id": _image_id(index),
         "height": height,
         "width": width,
         "file_name": f"{index:06d}.jpg",
@@ -94,6 +114,26 @@ def _image(
         category = int(rng.integers(1, NUM_CATEGORIES + 1))
         found.append((category, float(rng.beta(1, 6)), _outline(rng, shape)[1]))
     return image, truths, [_result(image, *f) for f in found]
+
+
+def _again(
+    rng: np.random.Generator, of: Any, index: int, num_annotations: int
+) -> tuple[dict[str, Any], list[dict[str, Any]], list[dict[str, Any]]]:
+    """An image like one before, with its annotations and results."""
+    image, truths, results = of
+    image = image | {"id": _image_id(index), "file_name": f"{index:06d}.jpg"}
+    ids = {"image_id": image["id"]}
+    again = [t | ids | {"id": num_annotations + k} for k, t in enumerate(truths, 1)]
+    scores = rng.uniform(0.9, 1, len(results)).tolist()
+    found = [
+        r | ids | {"score": r["score"] * s}
+        for r, s in zip(results, scores, strict=True)
+    ]
+    return image, again, found
+
+
+def _image_id(index: int) -> int:
+    return index * 113 % 1_000_003 + 1
 
 
 def _outline(rng: np.random.Generator, shape: np.ndarray) -> tuple[float, np.ndarray]:
