@@ -34,6 +34,7 @@ from deepmac.instances import (
 from deepmac.masks import encode_rle, rle_area
 from deepmac.paste import THRESHOLD, paste_rle
 from deepmac.predictors.checked import CheckedPredictor
+from deepmac.stage_times import StageTimes
 
 _IN_FRAME_BYTES = 256 << 20  # of full-size masks asked for at one time
 
@@ -85,7 +86,10 @@ class ImageLabels:
 
 
 def label_images(
-    examples: Iterable[Example], predictor: CheckedPredictor, settings: Settings
+    examples: Iterable[Example],
+    predictor: CheckedPredictor,
+    settings: Settings,
+    times: StageTimes | None = None,
 ) -> Iterator[ImageLabels]:
     """Labels images in the order given, holding three times `settings.micro_batch` in memory.
 
@@ -97,16 +101,21 @@ def label_images(
             sides (`deepmac.data.coco.InstanceReader` sees to that). Taken in another thread.
         predictor: see `deepmac.predictors.open_predictor`.
         settings: how.
+        times: filled with those of the stages `decode` (and resize), `predict` and `paste` (and
+            code), which overlap.
 
     Raises:
         MemoryError: see above; whatever the backend raises in its place becomes one.
     """
-    jobs = (_Job(example, predictor, settings) for example in examples)
+    times = times or StageTimes()
+    jobs = (_Job(example, predictor, settings, times) for example in examples)
     pasted: collections.deque[list[Future[ImageLabels]]] = collections.deque()
     with _thread("decode") as decoding, _thread("paste") as pasting:
         ready = _ahead(jobs, settings.micro_batch, decoding)
         while batch := list(itertools.islice(ready, settings.micro_batch)):
-            _predict([job for job in batch if job.wants_masks], predictor, settings)
+            if asking := [job for job in batch if job.wants_masks]:
+                with times.of("predict", len(asking)):
+                    _predict(asking, predictor, settings)
             pasted.append([pasting.submit(job.labels, settings) for job in batch])
             if len(pasted) > 1:
                 yield from (labels.result() for labels in pasted.popleft())
@@ -154,9 +163,14 @@ class _Job:
     """
 
     def __init__(
-        self, example: Example, predictor: CheckedPredictor, settings: Settings
+        self,
+        example: Example,
+        predictor: CheckedPredictor,
+        settings: Settings,
+        times: StageTimes,
     ):
         self.example = example
+        self._times = times
         self.failure: Failure | None = None
         self.image: Any = None
         self.result: BoxMasks | None = None
@@ -167,8 +181,12 @@ class _Job:
             self.instances = tuple(i for i in example.instances if not i.is_crowd)
             boxes = [instance.box for instance in self.instances]
             self.boxes = np.array(boxes, np.float64).reshape(-1, 4)
+        with times.of("decode"):
+            self._prepare(predictor, settings)
+
+    def _prepare(self, predictor: CheckedPredictor, settings: Settings) -> None:
         try:
-            pixels = _pixels(example, settings.max_pixels)
+            pixels = _pixels(self.example, settings.max_pixels)
         except Unusable as e:
             self.fail("image", e.reason, e)
             return
@@ -213,6 +231,10 @@ class _Job:
 
     def labels(self, settings: Settings) -> ImageLabels:
         """The outcome, once the predictor is done with the image or the image has failed."""
+        with self._times.of("paste"):
+            return self._labels(settings)
+
+    def _labels(self, settings: Settings) -> ImageLabels:
         self.image = None  # pixels are not needed any more
         if self.result is not None:
             with self.failing():

@@ -8,7 +8,7 @@ from collections.abc import Mapping, Set
 from typing import Any
 
 import deepmac
-from deepmac.commands import from_options, option, run
+from deepmac.commands import command_line, from_options, option, run
 from deepmac.data.assemble import Assembler, Assembly
 from deepmac.data.coco import OUT_OF_BOUNDS, InstanceReader
 from deepmac.data.decode import MAX_PIXELS
@@ -18,6 +18,7 @@ from deepmac.data.manifest import RECORDS, file_sha256
 from deepmac.data.records import encode_example
 from deepmac.data.splits import HIDE_ALL, Split, split_name
 from deepmac.errors import OptionError
+from deepmac.stage_times import StageTimes
 from deepmac.terminal import announce
 from pipelines.build_plan import NoWriter, plan_build
 from pipelines.dead_letters import DeadLetter, conclude
@@ -87,6 +88,7 @@ def execute(options: Options, beam_args: list[str]) -> int:
             options=identity,
             inputs={"images": absolute(options.images)},
             beam_options=beam_options,
+            command=command_line("deepmac build", options, beam_args),
             verbose=options.verbose,
         )
         finish(output, make_manifest(identity, totals))
@@ -143,19 +145,23 @@ class BuildWork:
             repeats=self.repeats,
             max_pixels=self.max_pixels,
             verify_images=self.verify_images,
+            times=(times := StageTimes()),
         )
         assembly, shard, image_ids = Assembly(), ShardWriter(out), []
         for example in assembler.examples(unit.items, assembly):
-            shard.write(
-                encode_example(example, self.category_names, with_masks=self.masks)
-            )
+            with times.of("encode"):
+                record = encode_example(
+                    example, self.category_names, with_masks=self.masks
+                )
+            with times.of("write"):
+                shard.write(record)
             image_ids.append(example.image_id)
         letters = [
             DeadLetter(job="build", unit=unit.name, **dataclasses.asdict(failure))
             for failure in assembly.failures
         ]
         details = {"image_ids": image_ids, "offsets": shard.offsets}
-        return UnitReport(_positive(assembly.counts), letters, details)
+        return UnitReport(_positive(assembly.counts), letters, details, times)
 
 
 def make_manifest(identity: Mapping[str, Any], totals: Totals) -> dict[str, Any]:

@@ -36,6 +36,7 @@ class Writer(Protocol):
     """The part of a `PlanWriter` that planning needs."""
 
     def declare(self, unit_name: str) -> None: ...
+    def count_images(self, unit_name: str, number: int) -> None: ...
     def add(self, unit_name: str, item: Mapping[str, Any]) -> None: ...
     def add_line(self, unit_name: str, line: bytes) -> None: ...
 
@@ -44,6 +45,9 @@ class NoWriter:
     """Takes a plan and forgets it: for finding problems alone."""
 
     def declare(self, unit_name: str) -> None:
+        pass
+
+    def count_images(self, unit_name: str, number: int) -> None:
         pass
 
     def add(self, unit_name: str, item: Mapping[str, Any]) -> None:
@@ -98,6 +102,8 @@ class _ByHash:
         for image_id, line in zip(image_ids, item_lines(entries), strict=True):
             unit = self.units[shard_index(image_id, len(self.units))]
             self.writer.add_line(unit, line)
+            if entries.kind == "images":
+                self.writer.count_images(unit, 1)
 
 
 def item_lines(entries: Entries) -> Iterator[bytes]:

@@ -56,7 +56,7 @@ def conclude(
     out: str,
     console: Console | None = None,
 ) -> int:
-    """Prints what went in, came out and failed, and by which reason; returns the exit status.
+    """Prints what failed and why, what took how long, and what came out; returns the exit status.
 
     Args:
         totals: of the job.
@@ -68,6 +68,8 @@ def conclude(
     console = console or Console(highlight=False, soft_wrap=True, markup=False)
     if totals.reasons:
         console.print(_table(totals.reasons))
+    if (times := totals.observed.table()) is not None:
+        console.print(times)
     counts = totals.counts
     total, num_out, failed = (counts.get(name, 0) for name in _IMAGES)
     console.print(

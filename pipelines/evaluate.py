@@ -6,6 +6,7 @@ with them the results are matched on Beam's workers, to the same figures bit by 
 
 import dataclasses
 import io
+import os
 import sys
 import time
 from collections.abc import Mapping, Sequence
@@ -15,7 +16,7 @@ import numpy as np
 import orjson
 from rich.console import Console
 
-from deepmac.commands import from_options, option, run
+from deepmac.commands import command_line, from_options, option, run
 from deepmac.data.files import write_file
 from deepmac.errors import OptionError
 from deepmac.evaluation.parameters import IOU_TYPES, SWITCHES
@@ -27,6 +28,7 @@ from deepmac.terminal import announce
 from pipelines.evaluation_inputs import Task, array_files, prepare
 from pipelines.evaluation_report import REPORT, write_report
 from pipelines.evaluation_runs import evaluate_here, evaluate_on_beam
+from pipelines.observation import Observation
 from pipelines.storage import Output, hold_output, refusals_told
 from pipelines.unit_files import JOB, note_run
 
@@ -167,7 +169,7 @@ def execute(options: Options, beam_args: list[str]) -> int:
         for name in (*OUTPUTS, REPORT):
             output.remove(name)
         with announce("evaluating"):
-            evaluations = _evaluate(tasks, output, options, beam_args)
+            evaluations, observed = _evaluate(tasks, output, options, beam_args)
         ids = tasks[0].ground_truth.annotation_ids
         groups = tasks[0].groups
         with announce("drawing images"):
@@ -185,10 +187,16 @@ def execute(options: Options, beam_args: list[str]) -> int:
                 write_report(
                     output, tasks, evaluations, document, options, beam_args, started
                 )
-        facts = {"options": dataclasses.asdict(options), "beam": list(beam_args)}
+        facts = {
+            "command": command_line("deepmac evaluate", options, beam_args),
+            "directory": os.getcwd(),
+            "options": dataclasses.asdict(options),
+            "beam": list(beam_args),
+            "metrics": observed.as_json(),
+        }
         note_run(output, "evaluate", started, facts)
     names = [REPORT, METRICS] if options.report else [METRICS]
-    _print(document, list(evaluations), options.out, names)
+    _print(document, list(evaluations), options.out, names, observed)
     return 0
 
 
@@ -207,7 +215,7 @@ def _evaluate(
     output: Output,
     options: Options,
     beam_args: Sequence[str],
-) -> dict[str, Evaluation]:
+) -> tuple[dict[str, Evaluation], Observation]:
     if beam_args:
         return evaluate_on_beam(
             tasks,
@@ -216,15 +224,16 @@ def _evaluate(
             unit_images=options.unit_images,
             verbose=options.verbose,
         )
-    return {
-        task.parameters.iou_type: evaluate_here(
+    evaluations, observed = {}, Observation()
+    for task in tasks:
+        evaluations[task.parameters.iou_type], seen = evaluate_here(
             task,
             output,
             unit_images=options.unit_images,
             num_processes=options.num_processes,
         )
-        for task in tasks
-    }
+        observed += seen
+    return evaluations, observed
 
 
 def _files(document: Mapping[str, Any], kinds: Sequence[str]) -> dict[str, bytes]:
@@ -253,7 +262,11 @@ def _write_arrays(path: str, evaluations: Mapping[str, Evaluation]) -> None:
 
 
 def _print(
-    document: Mapping[str, Any], kinds: Sequence[str], out: str, names: Sequence[str]
+    document: Mapping[str, Any],
+    kinds: Sequence[str],
+    out: str,
+    names: Sequence[str],
+    observed: Observation,
 ) -> None:
     console = Console(highlight=False)
     if not console.is_terminal:
@@ -262,6 +275,8 @@ def _print(
         console.print(tables(document, kind))
     for warning in document["warnings"]:
         console.print(f"warning: {warning}", markup=False, soft_wrap=True)
+    if (times := observed.table()) is not None:
+        console.print(times)
     for name in names:
         console.print(f"{out}/{name}", markup=False, soft_wrap=True)
 

@@ -8,14 +8,16 @@ from typing import Any
 import apache_beam as beam
 from apache_beam import coders
 from apache_beam.coders.typecoders import registry
-from apache_beam.metrics.metric import Metrics
 
 from deepmac.evaluation.detections import Form
 from deepmac.evaluation.engine import match_results
 from deepmac.evaluation.parameters import Parameters
 from deepmac.evaluation.state import Partial, by_category, merge
+from deepmac.stage_times import StageTimes
+from pipelines.beam_metrics import tell
 from pipelines.evaluation_units import UnitReader
 from pipelines.launch import telling_why
+from pipelines.observation import COMMITTED
 from pipelines.storage import Output, open_output
 from pipelines.truth_store import TruthStore, open_truths
 
@@ -39,7 +41,8 @@ class EvaluateMasks(beam.PTransform):
         form: of the results, see `detections.form_of`.
         parameters: of the evaluation.
 
-    Counters: `results` read, `detections` kept.
+    Counters: `units_committed`, `results` read, `detections` kept, `state_bytes` that go on to merging.
+    Distributions, for each unit: `read_us`, `match_us`; for each merge: `merge_us`.
     """
 
     out: str
@@ -65,19 +68,28 @@ class _Match(beam.DoFn):
         self._store = _open(self._job.out, self._job.truths)
 
     def process(self, unit: str) -> Iterator[tuple[int, Partial]]:
+        job, store, times = self._job, self._store, StageTimes()
         with telling_why(f"unit {unit}"):
-            job, store = self._job, self._store
-            partial = match_results(
-                job.reader.read(unit),
-                job.form,
-                store,
-                store.known,
-                job.parameters,
-                name=unit,
-            )
-        Metrics.counter("evaluate", "results").inc(partial.counts["results"])
-        Metrics.counter("evaluate", "detections").inc(len(partial.score))
-        yield from by_category(partial)
+            with times.of("read"):
+                results = job.reader.read(unit)
+            with times.of("match"):
+                partial = match_results(
+                    results,
+                    job.form,
+                    store,
+                    store.known,
+                    job.parameters,
+                    name=unit,
+                )
+                pieces = list(by_category(partial))
+        counters = {
+            COMMITTED: 1,
+            "results": partial.counts["results"],
+            "detections": len(partial.score),
+            "state_bytes": sum(piece.nbytes for _, piece in pieces),
+        }
+        tell(counters, times)
+        yield from pieces
 
 
 class MergePartials(beam.CombineFn):
@@ -110,8 +122,11 @@ class MergePartials(beam.CombineFn):
         return partials if len(partials) < _MERGE_AT else [self._merged(partials)]
 
     def _merged(self, partials: list[Partial]) -> Partial:
-        with telling_why("merging"):
-            return merge(partials, self._image_ids)
+        times = StageTimes()
+        with telling_why("merging"), times.of("merge"):
+            merged = merge(partials, self._image_ids)
+        tell({}, times)
+        return merged
 
 
 class PartialCoder(coders.Coder):

@@ -7,7 +7,8 @@ import dataclasses
 import gc
 import multiprocessing
 import sys
-from collections.abc import Iterable, Sequence
+import time
+from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from typing import ClassVar
@@ -18,16 +19,18 @@ from deepmac.evaluation.engine import Results, conclude, evaluate, match_results
 from deepmac.evaluation.results_file import ResultsFile, Scattered
 from deepmac.evaluation.state import Partial
 from deepmac.evaluation.summary import Evaluation
+from deepmac.stage_times import StageTimes
 from pipelines.evaluation_inputs import Task
 from pipelines.evaluation_units import SpilledUnits, UnitReader, spill
+from pipelines.observation import COMMITTED, Observation
 from pipelines.storage import Output
 from pipelines.truth_store import write_truths
 
 
 def evaluate_here(
     task: Task, output: Output, *, unit_images: int, num_processes: int
-) -> Evaluation:
-    """The evaluation on this machine.
+) -> tuple[Evaluation, Observation]:
+    """The evaluation on this machine, and what was seen of it.
 
     Args:
         task: to do.
@@ -44,10 +47,14 @@ def evaluate_here(
         reader, units = _units(task, output, folder, unit_images)
         if num_processes == 1:
             return _evaluated(task, (reader.read(unit) for unit in units))
-        partials = _Worker.matched(task, reader, units, num_processes)
-        return conclude(
-            task.ground_truth, partials, task.parameters, task.counts, units
-        )
+        times = StageTimes()
+        partials = _Worker.matched(task, reader, units, num_processes, times)
+        num_results = sum(partial.counts["results"] for partial in partials)
+        with times.of("figures"):
+            evaluation = conclude(
+                task.ground_truth, partials, task.parameters, task.counts, units
+            )
+        return evaluation, _observed(task, evaluation, num_results, times)
 
 
 def evaluate_on_beam(
@@ -57,10 +64,11 @@ def evaluate_on_beam(
     *,
     unit_images: int,
     verbose: bool,
-) -> dict[str, Evaluation]:
+) -> tuple[dict[str, Evaluation], Observation]:
     """The evaluations, by what is compared, with matching and merging on Beam's workers."""
     import apache_beam as beam
 
+    from pipelines.beam_metrics import gather
     from pipelines.evaluation_graph import EvaluateMasks, WriteStates, read_states
     from pipelines.launch import parse_beam_args, run_pipeline
 
@@ -85,15 +93,18 @@ def evaluate_on_beam(
                     | f"Write ({kind})" >> WriteStates(out, f"{folder}/{kind}")
                 )
 
-        run_pipeline(parse_beam_args(beam_args), build, verbose=verbose)
-        evaluations = {}
+        result = run_pipeline(parse_beam_args(beam_args), build, verbose=verbose)
+        evaluations, observed = {}, gather(result, of_units=False)
         for task, (_, units) in zip(tasks, sources, strict=True):
             kind = task.parameters.iou_type
-            partials = read_states(output, f"{folder}/{kind}")
-            evaluations[kind] = conclude(
-                task.ground_truth, partials, task.parameters, task.counts, units
-            )
-    return evaluations
+            partials, times = read_states(output, f"{folder}/{kind}"), StageTimes()
+            with times.of("figures"):
+                evaluations[kind] = conclude(
+                    task.ground_truth, partials, task.parameters, task.counts, units
+                )
+            truths = {"ground_truths": len(task.ground_truth)}
+            observed += Observation.of(truths, times)
+    return evaluations, observed
 
 
 def _units(
@@ -109,10 +120,50 @@ def _units(
     return reader, task.source.units
 
 
-def _evaluated(task: Task, units: Iterable[Results]) -> Evaluation:
-    return evaluate(
-        task.ground_truth, task.known, units, task.form, task.parameters, task.counts
+def _evaluated(task: Task, units: Iterable[Results]) -> tuple[Evaluation, Observation]:
+    times, sizes = StageTimes(), []
+    started = time.perf_counter_ns()
+    evaluation = evaluate(
+        task.ground_truth,
+        task.known,
+        _timed(units, times, sizes),
+        task.form,
+        task.parameters,
+        task.counts,
     )
+    spent = 1000 * sum(sum(values) for _, values in times)
+    times.note("figures", time.perf_counter_ns() - started - spent)
+    return evaluation, _observed(task, evaluation, sum(sizes), times)
+
+
+def _timed(
+    units: Iterable[Results], times: StageTimes, sizes: list[int]
+) -> Iterator[Results]:
+    """The same units; what the one who takes them does between two of them is matching."""
+    source = iter(units)
+    while True:
+        started = time.perf_counter_ns()
+        unit = next(source, None)
+        if unit is None:
+            return
+        read = time.perf_counter_ns()
+        sizes.append(len(unit[0]))
+        yield unit
+        times.note("read", read - started)
+        times.note("match", time.perf_counter_ns() - read)
+
+
+def _observed(
+    task: Task, evaluation: Evaluation, num_results: int, times: StageTimes
+) -> Observation:
+    counters = {
+        COMMITTED: len(dict(times).get("match", ())),
+        "ground_truths": len(task.ground_truth),
+        "results": num_results,
+        "detections": len(evaluation.partial.score),
+        "state_bytes": evaluation.partial.nbytes,
+    }
+    return Observation.of(counters, times)
 
 
 class _Worker:
@@ -123,9 +174,14 @@ class _Worker:
 
     @classmethod
     def matched(
-        cls, task: Task, reader: UnitReader, units: Sequence[str], num_processes: int
+        cls,
+        task: Task,
+        reader: UnitReader,
+        units: Sequence[str],
+        num_processes: int,
+        times: StageTimes,
     ) -> list[Partial]:
-        """What the units contribute, matched by several processes."""
+        """What the units contribute, matched by several processes; notes how long it took."""
         # A forked process has the ground truth without a copy, if no collector goes through it.
         gc.freeze()
         start = "fork" if sys.platform == "linux" else "spawn"
@@ -137,7 +193,12 @@ class _Worker:
         )
         try:
             with pool:
-                return list(pool.map(cls._match, units))
+                partials = []
+                for partial, read, match in pool.map(cls._match, units):
+                    partials.append(partial)
+                    times.note("read", read)
+                    times.note("match", match)
+                return partials
         except BrokenProcessPool:
             raise DataError(
                 "a process that matches was ended from outside, as the system does where memory "
@@ -151,9 +212,12 @@ class _Worker:
         cls._task, cls._reader = task, reader
 
     @classmethod
-    def _match(cls, unit: str) -> Partial:
+    def _match(cls, unit: str) -> tuple[Partial, int, int]:
+        """What a unit contributes; nanoseconds of reading and of matching."""
+        started = time.perf_counter_ns()
         task, results = cls._task, cls._reader.read(unit)
-        return match_results(
+        read = time.perf_counter_ns()
+        partial = match_results(
             results,
             task.form,
             task.ground_truth,
@@ -161,3 +225,4 @@ class _Worker:
             task.parameters,
             name=unit,
         )
+        return partial, read - started, time.perf_counter_ns() - read

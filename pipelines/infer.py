@@ -8,7 +8,7 @@ from collections.abc import Iterator, Mapping
 from typing import Any, get_args
 
 import deepmac
-from deepmac.commands import from_options, run
+from deepmac.commands import command_line, from_options, run
 from deepmac.data.assemble import Assembly
 from deepmac.data.manifest import PREDICTIONS
 from deepmac.errors import DataError
@@ -58,6 +58,7 @@ def execute(options: Options, beam_args: list[str]) -> int:
             options=identity,
             inputs=inputs_of(options),
             beam_options=beam_options,
+            command=command_line("deepmac label", options, beam_args),
             verbose=options.verbose,
         )
         if options.write_coco_results:

@@ -66,7 +66,9 @@ def plan_images(
     categories, first_images = [], []
     for key, position, entry in stream_members(annotations):
         if position is not None and key == "images":
-            writer.add(ranges.unit_of(joint_id(entry, "id")), {"image": entry})
+            unit = ranges.unit_of(joint_id(entry, "id"))
+            writer.add(unit, {"image": entry})
+            writer.count_images(unit, 1)
             if position < SAMPLE:
                 first_images.append(entry)
         elif position is not None and key == "categories":
@@ -82,6 +84,8 @@ def plan_records(directory: RecordDirectory, writer: Writer) -> dict[str, Any]:
     for name, shard in zip(names, directory.shards, strict=True):
         path = absolute(shard.path)
         writer.add(name, {"shard": path, "num_images": shard.num_images})
+        if shard.num_images is not None:
+            writer.count_images(name, shard.num_images)
     categories = [[c.id, c.name] for c in directory.categories]
     return {"categories": categories, "repeats": []}
 
@@ -174,6 +178,7 @@ class _ByRange:
         if entries.kind == "images":
             for unit, line in zip(units, item_lines(entries), strict=True):
                 self.writer.add_line(unit, line)
+                self.writer.count_images(unit, 1)
             return
         for position, (unit, value) in enumerate(
             zip(units, entries.values, strict=True), start=entries.first

@@ -6,6 +6,7 @@ import functools
 import gzip
 import io
 import posixpath
+import time
 from collections.abc import Collection, Iterator, Mapping, Set
 from typing import Any
 
@@ -22,6 +23,7 @@ from deepmac.instances import Example
 from deepmac.label import ImageLabels, Settings, label_images
 from deepmac.predictors import open_predictor
 from deepmac.predictors.checked import CheckedPredictor
+from deepmac.stage_times import StageTimes
 from pipelines.dead_letters import DeadLetter
 from pipelines.json_lines import dump_line
 from pipelines.units import Unit, UnitReport
@@ -82,22 +84,28 @@ class LabelWork:
     def process(self, unit: Unit, out: io.RawIOBase) -> UnitReport:
         assert self.predictor, "setup comes first"
         assembly, tally = Assembly(), _Tally(self.category_names)
-        examples = self.examples(unit, assembly)
+        times = StageTimes()
+        examples = self.examples(unit, assembly, times)
         # No time and no name in the header: equal results give equal files.
         with gzip.GzipFile("", "wb", compresslevel=6, fileobj=out, mtime=0) as file:
-            for done in label_images(examples, self.predictor, self.settings):
-                for row in done.rows:
-                    file.write(dump_line(row))
+            for done in label_images(examples, self.predictor, self.settings, times):
+                with times.of("write"):
+                    for row in done.rows:
+                        file.write(dump_line(row))
                 tally.note(done)
         failures = (*assembly.failures, *tally.failures)
         letters = [
             DeadLetter(job="label", unit=unit.name, **dataclasses.asdict(failure))
             for failure in failures
         ]
-        return UnitReport(tally.counts(assembly, self.settings.detect), letters)
+        counts = tally.counts(assembly, self.settings.detect)
+        return UnitReport(counts, letters, times=times)
 
-    def examples(self, unit: Unit, assembly: Assembly) -> Iterator[Example]:
+    def examples(
+        self, unit: Unit, assembly: Assembly, times: StageTimes | None = None
+    ) -> Iterator[Example]:
         """The images of a unit with their boxes; failures and counts go into `assembly`."""
+        times = times or StageTimes()
         reader = InstanceReader(
             frozenset(self.category_names), HIDE_ALL, self.out_of_bounds
         )
@@ -109,6 +117,7 @@ class LabelWork:
                 None if self.settings.detect else reader,
                 self.category_names,
                 assembly,
+                times,
             )
         assert self.images, "units of images have a place to read them from"
         source = self.source or ImageSource(self.images)
@@ -117,6 +126,7 @@ class LabelWork:
             reader=reader,
             repeats=self.repeats,
             max_pixels=self.settings.max_pixels,
+            times=times,
         )
         return assembler.examples(unit.items, assembly)
 
@@ -165,6 +175,7 @@ def read_shard(
     reader: InstanceReader | None,
     category_names: Mapping[int, str],
     into: Assembly,
+    times: StageTimes | None = None,
 ) -> Iterator[Example]:
     """The images of a shard with their boxes. A record that cannot be read costs only itself.
 
@@ -176,13 +187,16 @@ def read_shard(
         reader: checks the boxes. If it knows no categories, any will do. None: leave out the boxes.
         category_names: of the ids, for records that hold names alone.
         into: failures and counts, filled as the examples are taken.
+        times: filled with those of the stages `read` and `check` (the record and its boxes).
     """
+    times = times or StageTimes()
     category_ids = {name: number for number, name in category_names.items()} or None
     name = posixpath.basename(path)
     with reading(path) as file:
         frames = enumerate(read_frames(file, name))
         index = -1
         while True:
+            started = time.perf_counter_ns()
             try:
                 index, (offset, data) = next(frames)
             except StopIteration:
@@ -198,6 +212,8 @@ def read_shard(
                     lost, "shard_damaged", f"{e}; {lost} or more images are lost", into
                 )
                 return
+            read = time.perf_counter_ns()
+            times.note("read", read - started)
             try:
                 example = decode_example(
                     data, category_ids=category_ids, with_masks=False
@@ -207,7 +223,9 @@ def read_shard(
                 _fail(1, "record_malformed", f"{where}: {e}", into)
                 continue
             into.counts["images_in"] += 1
-            yield _with_checked_boxes(example, reader, into)
+            example = _with_checked_boxes(example, reader, into)
+            times.note("check", time.perf_counter_ns() - read)
+            yield example
 
 
 def _fail(num_images: int, reason: str, message: str, into: Assembly) -> None:

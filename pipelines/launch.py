@@ -28,6 +28,8 @@ from rich.console import Console
 
 from deepmac.errors import DataError, DeepmacError, OptionError, did_you_mean, one_of
 from pipelines import lease
+from pipelines.beam_metrics import gather, tell_unit
+from pipelines.observation import Observation
 from pipelines.progress import Progress, show_progress
 from pipelines.unit_task import Task
 
@@ -165,7 +167,7 @@ def run_tasks(
     *,
     progress: Progress,
     verbose: bool = False,
-) -> None:
+) -> Observation:
     """Does units on Beam's workers: one call for each unit, nothing grouped or shuffled.
 
     Args:
@@ -174,6 +176,9 @@ def run_tasks(
         units: names and numbers of items.
         progress: shown while the job runs.
         verbose: let Beam talk.
+
+    Returns:
+        What the workers told of their work, as far as the runner passes it on.
     """
 
     def build(pipeline: beam.Pipeline) -> None:
@@ -189,12 +194,13 @@ def run_tasks(
 
     with stop_at_once(so_far), show_progress(progress):
         try:
-            run_pipeline(options, build, verbose=verbose)
+            result = run_pipeline(options, build, verbose=verbose)
         except DataError as e:
             raise DataError(
                 f"{e} ({so_far()}; the same command goes on from there)"
             ) from None
     progress.update()
+    return gather(result, of_units=True)
 
 
 class _DoUnit(beam.DoFn):
@@ -210,7 +216,9 @@ class _DoUnit(beam.DoFn):
     def process(self, element: tuple[str, int]) -> None:
         name, num_items = element
         with telling_why(f"unit {name}"):
-            self._task.run(name, num_items)
+            done = self._task.run(name, num_items)
+        if done is not None:
+            tell_unit(done)
 
 
 @contextlib.contextmanager

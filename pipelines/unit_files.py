@@ -7,27 +7,35 @@ from collections.abc import Mapping
 from typing import Any
 
 import deepmac
-from deepmac.data.manifest import COMMITS, JOB, MANIFEST
+from deepmac.data.json_shape import misfit
+from deepmac.data.manifest import (
+    COMMITS,
+    DEAD_LETTERS,
+    IN_FLIGHT,
+    JOB,
+    MANIFEST,
+    PLAN,
+    RUNS,
+)
 from pipelines.json_lines import dump_document, load_line
 from pipelines.storage import Output
 
 __all__ = [
     "COMMITS",
     "DEAD_LETTERS",
+    "IN_FLIGHT",
     "JOB",
     "MANIFEST",
     "PLAN",
     "RUNS",
     "commit_name",
+    "mark_name",
     "note_run",
     "parse_json",
     "plan_name",
     "read_json",
+    "utc",
 ]
-
-RUNS = "run.json"  # facts of each run
-DEAD_LETTERS = "dead_letters.jsonl"
-PLAN = "plan"  # folder
 
 
 def plan_name(unit_name: str) -> str:
@@ -38,6 +46,11 @@ def plan_name(unit_name: str) -> str:
 def commit_name(unit_name: str) -> str:
     """The file that says that a unit is done."""
     return f"{COMMITS}/{unit_name}.json"
+
+
+def mark_name(unit_name: str) -> str:
+    """The file that says who is doing a unit."""
+    return f"{IN_FLIGHT}/{unit_name}.json"
 
 
 def read_json(output: Output, name: str) -> Any:
@@ -54,7 +67,12 @@ def parse_json(data: bytes | None) -> Any:
 
 
 def note_run(
-    output: Output, job: str, started: float, facts: Mapping[str, Any]
+    output: Output,
+    job: str,
+    started: float,
+    facts: Mapping[str, Any],
+    *,
+    has_finished: bool = True,
 ) -> None:
     """Adds a run to run.json, the only output that may differ between runs.
 
@@ -63,22 +81,27 @@ def note_run(
         job: its name.
         started: when, in seconds since 1970.
         facts: what else is to be kept of this run, as JSON.
+        has_finished: whether it has, or only begins. One that has takes the place of its beginning; of one
+            that was stopped, the beginning stays.
     """
     now = time.time()
+    end = {"finished": utc(now), "seconds": round(now - started, 3)}
     run = {
         "job": job,
-        "started": _utc(started),
-        "finished": _utc(now),
-        "seconds": round(now - started, 3),
+        "started": utc(started),
+        **(end if has_finished else {}),
         "host": platform.node(),
         "python": platform.python_version(),
         "deepmac": deepmac.__version__,
         **facts,
     }
-    before = (read_json(output, RUNS) or {}).get("runs", [])
-    output.write(RUNS, dump_document({"runs": [*before, run]}))
+    stored = read_json(output, RUNS)
+    before = [] if misfit(stored, {"runs": [{"started": str}]}) else stored["runs"]
+    others = [r for r in before if "finished" in r or r["started"] != run["started"]]
+    output.write(RUNS, dump_document({"runs": [*others, run]}))
 
 
-def _utc(seconds: float) -> str:
+def utc(seconds: float) -> str:
+    """A moment, in seconds since 1970, as ISO 8601 text."""
     moment = datetime.datetime.fromtimestamp(seconds, datetime.UTC)
     return moment.isoformat(timespec="seconds")

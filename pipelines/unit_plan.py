@@ -27,7 +27,7 @@ SETTLED = "settled"
 under another decision is done again."""
 
 _HEADER_SHAPE = {"job": str, "version": str, "options": dict, "inputs": dict}
-_PLAN_SHAPE = {"num_items": {str: int}, "context": dict}
+_PLAN_SHAPE = {"num_items": {str: int}, "num_images": {str: int}, "context": dict}
 
 
 class PlanWriter:
@@ -39,10 +39,15 @@ class PlanWriter:
         self._buffers = collections.defaultdict(bytearray)
         self._buffered = 0
         self.num_items: dict[str, int] = {}
+        self.num_images: dict[str, int] = {}  # of the units that it is known of
 
     def declare(self, unit_name: str) -> None:
         """Makes a unit that may stay without items."""
         self.num_items.setdefault(unit_name, 0)
+
+    def count_images(self, unit_name: str, number: int) -> None:
+        """Says of a unit that so many (more) of its images will be looked at."""
+        self.num_images[unit_name] = self.num_images.get(unit_name, 0) + number
 
     def add(self, unit_name: str, item: Mapping[str, Any]) -> None:
         """Puts an item (a JSON object) at the end of a unit."""
@@ -88,6 +93,7 @@ class Plan:
     """What planning found out: the second half of job.json; its presence says: whole."""
 
     num_items: dict[str, int]
+    num_images: dict[str, int]  # of the units that it is known of
     context: dict[str, Any]
 
 
@@ -115,7 +121,7 @@ def plan_or_resume(
     if stored is not None and ("plan" in stored or output.sizes(COMMITS)):
         _check_same_job(output, stored, header)
     if stored is not None and stored == header.as_json() | {"plan": stored.get("plan")}:
-        planned = Plan(stored["plan"]["num_items"], stored["plan"]["context"])
+        planned = Plan(**{key: stored["plan"][key] for key in _PLAN_SHAPE})
         if _is_spilled(output, planned) or not pending_units(
             output, planned, header.digest(planned)
         ):
@@ -126,7 +132,11 @@ def plan_or_resume(
     context = plan(writer) or {}
     writer.flush()
     output.publish_appended()
-    planned = Plan(dict(sorted(writer.num_items.items())), context)
+    planned = Plan(
+        num_items=dict(sorted(writer.num_items.items())),
+        num_images=dict(sorted(writer.num_images.items())),
+        context=context,
+    )
     whole = header.as_json() | {"plan": dataclasses.asdict(planned)}
     output.write(JOB, dump_document(whole))
     return planned

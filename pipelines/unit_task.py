@@ -1,16 +1,23 @@
 """One unit of a job: what a job must provide, and how a worker does and commits it."""
 
+import collections
+import contextlib
 import dataclasses
 import io
+import os
 import pickle
+import platform
 import threading
+import time
+from collections.abc import Iterator, Mapping
 from typing import Any, Protocol
 
 from deepmac.errors import DataError
+from deepmac.stage_times import StageTimes
 from pipelines.dead_letters import DeadLetter
 from pipelines.json_lines import dump_line, load_line
 from pipelines.storage import Output, open_output
-from pipelines.unit_files import PLAN, commit_name, plan_name
+from pipelines.unit_files import PLAN, commit_name, mark_name, plan_name, utc
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -23,7 +30,7 @@ class Unit:
 
 @dataclasses.dataclass(slots=True)
 class UnitReport:
-    """What became of a unit; stored in its commit record.
+    """What became of a unit; stored in its commit record, but for the times.
 
     Attributes:
         counts: summed over the units. `images_in`, `images_out` and `images_failed` must be among
@@ -31,11 +38,31 @@ class UnitReport:
         dead_letters: what failed.
         details: JSON that concerns this unit alone, such as record offsets. Must be a function of
             the input: no times, no host names.
+        times: of the stages of the work, for those who watch.
     """
 
     counts: dict[str, int]
     dead_letters: list[DeadLetter] = dataclasses.field(default_factory=list)
     details: dict[str, Any] = dataclasses.field(default_factory=dict)
+    times: StageTimes = dataclasses.field(default_factory=StageTimes)
+
+
+@dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
+class UnitDone:
+    """A unit that has been committed, for those who watch.
+
+    Attributes:
+        counts: as in its commit record.
+        reasons: (stage, reason) -> number of dead letters.
+        num_bytes: of its data.
+        times: of the stages of the work, of `commit`, of the whole `unit`, and of an `image`: an
+            equal part of the unit's.
+    """
+
+    counts: Mapping[str, int]
+    reasons: Mapping[tuple[str, str], int]
+    num_bytes: int
+    times: StageTimes
 
 
 class UnitWork(Protocol):
@@ -75,15 +102,22 @@ class Task:
     def setup(self) -> None:
         _setup_once(self.work)
 
-    def run(self, unit_name: str, num_items: int) -> None:
-        """Does one unit and commits it, unless somebody has."""
+    def run(self, unit_name: str, num_items: int) -> UnitDone | None:
+        """Does one unit and commits it; None if somebody else has, before or meanwhile."""
         output = open_output(self.root)
         name = commit_name(unit_name)
         record = output.read(name)
         if record is not None and output.complete(name, record):
-            return
-        unit = Unit(unit_name, read_plan(output, unit_name, num_items))
+            return None
         work = _setup_once(self.work)
+        with _marked(output, unit_name):
+            return self._run(output, work, unit_name, num_items)
+
+    def _run(
+        self, output: Output, work: UnitWork, unit_name: str, num_items: int
+    ) -> UnitDone | None:
+        started = time.perf_counter_ns()
+        unit = Unit(unit_name, read_plan(output, unit_name, num_items))
         with output.new_file(work.data_name(unit_name)) as out:
             report = work.process(unit, out)
             record = {
@@ -101,7 +135,44 @@ class Task:
                 ],
                 "details": report.details,
             }
-            output.commit(out, commit_name(unit_name), dump_line(record))
+            times = report.times
+            with times.of("commit"):
+                is_ours = output.commit(out, commit_name(unit_name), dump_line(record))
+        if not is_ours:
+            return None
+        took, num_images = time.perf_counter_ns() - started, report.counts["images_in"]
+        times.note("unit", took)
+        if num_images:
+            times.note("image", took // num_images)
+        return UnitDone(
+            counts=record["counts"],
+            reasons=collections.Counter(
+                (letter.stage, letter.reason) for letter in report.dead_letters
+            ),
+            num_bytes=record["data"]["bytes"],
+            times=times,
+        )
+
+
+@contextlib.contextmanager
+def _marked(output: Output, unit_name: str) -> Iterator[None]:
+    """Tells the launcher who does a unit, until the block ends, so that a stall has a name.
+
+    A mark decides nothing, and so may fail: the unit goes on without it.
+    """
+    mark = {
+        "unit": unit_name,
+        "host": platform.node(),
+        "process": os.getpid(),
+        "since": utc(time.time()),
+    }
+    with contextlib.suppress(Exception):
+        output.write(mark_name(unit_name), dump_line(mark))
+    try:
+        yield
+    finally:
+        with contextlib.suppress(Exception):
+            output.remove(mark_name(unit_name))
 
 
 _ready: dict[bytes, UnitWork] = {}

@@ -9,6 +9,7 @@ where it was, by the same command. No Beam in here: `pipelines.launch` is the on
 
 import collections
 import dataclasses
+import os
 import time
 from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any
@@ -17,10 +18,12 @@ import deepmac
 from deepmac.data.paths import printable
 from deepmac.errors import DataError
 from pipelines.json_lines import dump_document, dump_line
+from pipelines.observation import Observation
 from pipelines.progress import Progress
 from pipelines.storage import Output
 from pipelines.unit_files import (
     DEAD_LETTERS,
+    IN_FLIGHT,
     MANIFEST,
     PLAN,
     commit_name,
@@ -67,6 +70,7 @@ class Totals:
         reasons: (stage, reason) -> number of dead letters.
         num_resumed: units that an earlier run had committed.
         seconds: of this run, planning included.
+        observed: what this run's workers told of their work.
     """
 
     context: dict[str, Any]
@@ -75,6 +79,7 @@ class Totals:
     reasons: dict[tuple[str, str], int]
     num_resumed: int
     seconds: float
+    observed: Observation = dataclasses.field(default_factory=Observation)
 
 
 def run_units(
@@ -86,6 +91,7 @@ def run_units(
     options: Mapping[str, Any],
     inputs: Mapping[str, str] | None = None,
     beam_options: "PipelineOptions",
+    command: str | None = None,
     verbose: bool = False,
 ) -> Totals:
     """Does the units of a job that are not done yet, and merges all of them.
@@ -105,6 +111,7 @@ def run_units(
         inputs: paths of the input. They may not change between runs either, but is no part of the
             output's identity.
         beam_options: from `launch.parse_beam_args`.
+        command: the command line, for run.json.
         verbose: let Beam talk.
 
     Raises:
@@ -121,24 +128,35 @@ def run_units(
         unit_work = work(planned.context)
         digest = header.digest(planned)
         pending = pending_units(output, planned, digest)
-        progress = Progress(output, planned.num_items, pending)
+        progress = Progress(output, len(planned.num_items), pending, planned.num_images)
+        observed = Observation()
         if pending:
             # Its presence means complete, which no longer holds.
             output.remove(MANIFEST)
-            launch.run_tasks(
+            output.remove_folder(IN_FLIGHT)  # marks of workers that are no more
+            facts: dict[str, Any] = {
+                "command": command,
+                "directory": os.getcwd(),
+                "beam": beam_options.get_all_options(drop_default=True),
+            }
+            note_run(output, job, started, facts, has_finished=False)
+            observed = launch.run_tasks(
                 beam_options,
                 Task(output.root, job, digest, unit_work),
                 [(name, planned.num_items[name]) for name in pending],
                 progress=progress,
                 verbose=verbose,
             )
-        totals = _merge(output, planned, digest, len(pending), time.time() - started)
+        totals = dataclasses.replace(
+            _merge(output, planned, digest, len(pending), time.time() - started),
+            observed=observed,
+        )
         if pending:
             rate = progress.num_images / totals.seconds
-            facts = {
+            facts |= {
                 "units": {"all": len(totals.units), "done_before": totals.num_resumed},
                 "images_per_second": round(rate, 3),
-                "beam": beam_options.get_all_options(drop_default=True),
+                "metrics": observed.as_json(),
             }
             note_run(output, job, started, facts)
     return totals
@@ -150,6 +168,7 @@ def finish(output: Output, manifest: Mapping[str, Any]) -> None:
     if output.read(MANIFEST) != data:
         output.write(MANIFEST, data)
     output.remove_folder(PLAN)
+    output.remove_folder(IN_FLIGHT)
 
 
 def _merge(

@@ -3,6 +3,7 @@
 import dataclasses
 import io
 import os
+import shlex
 import sys
 import types
 import typing
@@ -80,6 +81,27 @@ def from_options(
             "show_default": True,
         },
     )
+
+
+def command_line(command: str, options: Any, beam_args: Sequence[str] = ()) -> str:
+    """What to type for a command with these options; those at their defaults are left out.
+
+    Args:
+        command: its words.
+        options: a dataclass made with `option` fields.
+        beam_args: the arguments meant for Beam.
+    """
+    words = command.split()
+    for field in dataclasses.fields(options):
+        value = getattr(options, field.name)
+        if value == field.default:
+            continue
+        if isinstance(value, bool):
+            words.append(f"--{field.name}" if value else f"--no_{field.name}")
+            continue
+        values = value if isinstance(value, tuple) else (value,)
+        words += [f"--{field.name}={one}" for one in values]
+    return shlex.join([*words, *(("--", *beam_args) if beam_args else ())])
 
 
 def _parameter(field: dataclasses.Field, hint: Any) -> click.Option:

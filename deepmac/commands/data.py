@@ -2,6 +2,7 @@
 
 import collections
 import math
+import shlex
 from pathlib import Path
 
 import click
@@ -238,9 +239,11 @@ def stats(directory: str, label_map: str | None) -> None:
     help="Forget the damaged units, so that the job's command makes them again.",
 )
 def verify_(directory: str, reset: bool) -> None:
-    """Read every byte of DIR: checksums, counts, and whether each record decodes.
+    """Prove DIR complete: every unit, byte, count, image and dead letter of its job.
 
-    DIR holds records (deepmac build) or predictions (deepmac label).
+    DIR holds records (deepmac build) or predictions (deepmac label), finished or not. What is missing,
+    damaged or not of the job is named, with the command that makes it good. Records of other programs
+    are decoded.
     """
     with announce(f"reading {directory}"):
         found = verify(directory)
@@ -250,18 +253,27 @@ def verify_(directory: str, reset: bool) -> None:
     if not found.findings:
         console.print(
             f"{directory}: whole; {found.num_files} files, {found.num_images} images, "
-            f"{found.num_bytes} bytes",
+            f"{found.num_bytes} bytes"
+            + (f"; {found.num_failed} more failed" if found.num_failed else ""),
             markup=False,
         )
         return
     damaged = found.damaged_units()
     remedy = "run the job's command again to finish it"
+    if all(finding.is_stray for finding in found.findings):
+        remedy = "delete what is not of this job"
+    elif found.command is not None:
+        console.print(
+            f"the job's command, given in {found.command[1]}: {found.command[0]}",
+            markup=False,
+        )
     if damaged and reset:
         _forget(Path(directory), damaged)
         remedy = f"forgotten: {one_of(damaged)}; run the job's command again"
     elif damaged:
         remedy = (
-            "`deepmac data verify --reset`, then the job's command, make them again"
+            f"`deepmac data verify --reset {shlex.quote(directory)}`, then the job's command, make "
+            f"them again"
         )
     raise DataError(
         f"{directory}: not whole, see above ({len(found.findings)}); {remedy}"

@@ -2,6 +2,7 @@
 
 import collections
 import dataclasses
+import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence, Set
 from typing import Any
 
@@ -20,6 +21,7 @@ from deepmac.data.image_header import ImageHeader, read_header
 from deepmac.data.paths import printable
 from deepmac.errors import DataError
 from deepmac.instances import Example, ImageId
+from deepmac.stage_times import StageTimes
 from deepmac.text import is_unicode
 
 
@@ -51,6 +53,7 @@ class Assembler:
         repeats: positions in the file of annotations whose id one before them has; these fail.
         max_pixels: larger images fail.
         verify_images: decode every image.
+        times: of the stages `read` (an image file) and `check` (it and its annotations).
     """
 
     read_images: Callable[[Iterable[Sequence[str]]], Iterator[bytes | Unusable]]
@@ -58,6 +61,7 @@ class Assembler:
     repeats: Set[int]
     max_pixels: int = MAX_PIXELS
     verify_images: bool = False
+    times: StageTimes = dataclasses.field(default_factory=StageTimes)
 
     def examples(
         self, items: Iterable[Mapping[str, Any]], into: Assembly
@@ -71,18 +75,24 @@ class Assembler:
         """
         images, annotations = self._sort(items, into)
         in_order = sorted(images, key=id_order)
-        each = self.read_images(images[image_id].names for image_id in in_order)
-        for image_id, found in zip(in_order, each, strict=True):
+        each = iter(self.read_images(images[i].names for i in in_order))
+        for image_id in in_order:
             mine = annotations.pop(image_id, [])
             try:
                 entry = images[image_id]
-                encoded, header = self._image(found, entry, into.counts)
+                with self.times.of("read"):
+                    found = next(each)
+                started = time.perf_counter_ns()
+                if isinstance(found, Unusable):
+                    raise found
+                encoded, header = found, self._check(found, entry, into.counts)
             except Unusable as e:
                 into.counts["images_failed"] += 1
                 into.counts["annotations_of_failed_images"] += len(mine)
                 into.failures.append(failure_of(image_id, None, "image", e))
                 continue
             read = self.reader.read(image_id, header.height, header.width, mine)
+            self.times.note("check", time.perf_counter_ns() - started)
             into.counts.update(read.counts)
             into.failures.extend(read.failures)
             into.counts["images_out"] += 1
@@ -156,15 +166,9 @@ class Assembler:
         annotation_id = annotation_id_of(annotation)
         into.failures.append(failure_of(image_id, annotation_id, "entry", error))
 
-    def _image(
-        self,
-        found: bytes | Unusable,
-        entry: ImageEntry,
-        counts: collections.Counter[str],
-    ) -> tuple[bytes, ImageHeader]:
-        if isinstance(found, Unusable):
-            raise found
-        encoded = found
+    def _check(
+        self, encoded: bytes, entry: ImageEntry, counts: collections.Counter[str]
+    ) -> ImageHeader:
         try:
             header = check_image(encoded, entry, self.max_pixels)
             if self.verify_images:
@@ -180,7 +184,7 @@ class Assembler:
         counts["images_turned"] += header.orientation != 1
         counts["sizes_mended"] += entry.height is None or entry.width is None
         counts["names_not_utf8"] += not is_unicode(entry.file_name)
-        return encoded, header
+        return header
 
 
 def check_image(encoded: bytes, entry: ImageEntry, max_pixels: int) -> ImageHeader:

@@ -16,6 +16,10 @@ from deepmac.text import short
 JOB = "job.json"  # which job this is, and its plan
 MANIFEST = "manifest.json"  # what the directory holds; there when it is complete
 COMMITS = "units"  # folder of commit records, one for each unit that is done
+DEAD_LETTERS = "dead_letters.jsonl"
+RUNS = "run.json"  # facts of each run
+PLAN = "plan"  # folder of what each unit needs, until the job has finished
+IN_FLIGHT = "in_flight"  # folder of marks: who does which unit, until it is done
 
 
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
@@ -29,6 +33,8 @@ class Kind:
         files: the manifest's list of data files.
         counts: what an entry of that list counts -> its name among the counts of the unit.
         keys: what else the manifest must have; see `deepmac.data.json_shape`.
+        ending: of the data files' names, behind that of the unit.
+        exports: further files that the command makes on request.
     """
 
     name: str
@@ -37,6 +43,8 @@ class Kind:
     files: str
     counts: Mapping[str, str]
     keys: Mapping[str, Any]
+    ending: str
+    exports: tuple[str, ...] = ()
 
     def head(self) -> dict[str, Any]:
         """The beginning of a manifest."""
@@ -126,6 +134,7 @@ RECORDS = Kind(
         "categories": [{"id": int, "name": str}],
         "counts": {str: int},
     },
+    ending=".tfrecord",
 )
 PREDICTIONS = Kind(
     name="predictions",
@@ -134,13 +143,19 @@ PREDICTIONS = Kind(
     files="units",
     counts={"images": "images_out", "masks": "masks_out"},
     keys={"counts": {str: int}},
+    ending=".jsonl.gz",
+    exports=("predictions.json", "annotations.json", "review.html"),
 )
 JOB_SHAPE = {
     "job": str,
     "version": str,
     "options": dict,
     "inputs": dict,
-    "plan": {"num_items": {str: int}, "context": {"categories": [(int, str)]}},
+    "plan": {
+        "num_items": {str: int},
+        "num_images": {str: int},
+        "context": {"categories": [(int, str)]},
+    },
 }
 """Of job.json, once its plan is made; see `deepmac.data.json_shape`."""
 COMMIT_SHAPE = {

@@ -1,6 +1,7 @@
 """`deepmac data`: as a user calls it, on a small set."""
 
 import json
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -106,13 +107,13 @@ def change_a_byte(path):
 DAMAGE = {
     "a byte": (change_a_byte, "the checksum of its data differs: damaged"),
     "cut off": (lambda p: p.write_bytes(p.read_bytes()[:-9]), "ends within the record"),
-    "missing": (lambda p: p.unlink(), "cannot be read: No such file"),
+    "missing": (lambda p: p.unlink(), "records-00001-of-00003.tfrecord: is missing"),
     "empty": (lambda p: p.write_bytes(b""), "0 bytes, "),
     "another shard": (
         lambda p: p.write_bytes(
             p.with_name(p.name.replace("00001-of", "00002-of")).read_bytes()
         ),
-        "image 110 is in records-00001-of-00003.tfrecord too",
+        "were written (holds 4 images, 5 were written)",
     ),
 }
 
@@ -127,7 +128,8 @@ def test_damage_is_found_and_mended_by_the_same_command(data, source, records, k
     assert words in out
     assert "records-00001" in out
     assert (
-        "`deepmac data verify --reset`, then the job's command, make them again" in err
+        f"`deepmac data verify --reset {records}`, then the job's command, make them again"
+        in err
     )
     assert len(err.splitlines()) == 1
     status, _, err = data("verify", records, "--reset")
@@ -189,7 +191,13 @@ def test_the_jobs_command_writes_a_damaged_manifest_again(data, source, records)
     before = path.read_bytes()
     path.write_text("no JSON")
     status, out, _ = data("verify", records)
-    assert (status, out) == (2, "manifest.json: not a JSON object\n")
+    assert status == 2
+    problem, command = out.splitlines()
+    assert problem == "manifest.json: not a JSON object"
+    assert command.startswith(
+        f"the job's command, given in {os.getcwd()}: deepmac build --ann"
+    )
+    assert command.endswith(f"--out={records} --split=dog --num_shards=3")
     flags = [*source.flags, f"--out={records}", "--num_shards=3", "--split=dog"]
     assert build(flags) == 0
     assert path.read_bytes() == before

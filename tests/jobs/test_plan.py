@@ -1,5 +1,6 @@
 """Plans: entries as they stand in the file, a line each, whatever the file looks like."""
 
+import collections
 import json
 
 import pytest
@@ -59,9 +60,13 @@ class Lists:
 
     def __init__(self):
         self.units = {}
+        self.num_images = collections.Counter()
 
     def declare(self, unit_name):
         self.units.setdefault(unit_name, [])
+
+    def count_images(self, unit_name, number):
+        self.num_images[unit_name] += number
 
     def add(self, unit_name, item):
         self.units[unit_name].append(item)
@@ -82,6 +87,8 @@ def test_a_plan_holds_every_entry_once_and_in_order(tmp_path):
     plan_boxes(path, images, 4, labelled)
     for writer, drops in ((built, ()), (labelled, ("segmentation",))):
         items = [item for unit in writer.units.values() for item in unit]
+        for name, of_unit in writer.units.items():
+            assert writer.num_images[name] == sum("image" in item for item in of_unit)
         found = [item["image"] for item in items if "image" in item]
         assert sorted(found, key=data.images.index) == data.images
         places = {

@@ -12,6 +12,7 @@ from doubling import NUM_ITEMS, NUM_UNITS, Doubling, contents, plan, run
 from deepmac.errors import DataError, OptionError
 from pipelines import launch
 from pipelines.dead_letters import conclude
+from pipelines.observation import Observation
 from pipelines.storage import LocalOutput
 from pipelines.units import PlanWriter, Totals, UnitReport, run_units
 
@@ -279,6 +280,7 @@ def test_a_unit_that_somebody_committed_meanwhile_is_left_alone(tmp_path, monkey
             for name, num_items in units:
                 task.run(name, num_items)
             tasks.append(stamps(tmp_path))
+        return Observation()
 
     monkeypatch.setattr(launch, "run_tasks", run_tasks)
     run(tmp_path)

@@ -30,7 +30,7 @@ def commit(output, unit, images):
 def test_progress_counts_what_is_committed_while_it_looks(tmp_path):
     output = LocalOutput(str(tmp_path))
     commit(output, "a", 5)  # by an earlier run
-    progress = Progress(output, ["a", "b", "c"], ["b", "c"])
+    progress = Progress(output, 3, ["b", "c"], {})
     progress.update()
     assert (progress.num_done, progress.num_units, progress.num_images) == (1, 3, 0)
     commit(output, "c", 7)
@@ -42,7 +42,7 @@ def test_progress_counts_what_is_committed_while_it_looks(tmp_path):
 def test_without_a_terminal_there_is_a_line_now_and_then(tmp_path, monkeypatch, capsys):
     monkeypatch.setattr(module, "_LINE_EVERY", 0.01)
     output = LocalOutput(str(tmp_path))
-    progress = Progress(output, ["a", "b"], ["a", "b"])
+    progress = Progress(output, 2, ["a", "b"], {})
     with show_progress(progress):
         commit(output, "a", 3)
         while "1/2" not in (shown := capsys.readouterr().err):

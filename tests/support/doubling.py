@@ -6,6 +6,7 @@ import pytest
 
 from pipelines import launch
 from pipelines.dead_letters import DeadLetter
+from pipelines.observation import Observation
 from pipelines.storage import hold_output
 from pipelines.units import UnitReport, finish, run_units
 
@@ -103,6 +104,7 @@ def inline(monkeypatch):
         for name, num_items in units:
             task.run(name, num_items)
         progress.update()
+        return Observation()
 
     class Options:
         def get_all_options(self, drop_default):

@@ -255,6 +255,9 @@ class _Units:
     def declare(self, unit_name: str) -> None:
         self.items.setdefault(unit_name, [])
 
+    def count_images(self, unit_name: str, number: int) -> None:
+        pass
+
     def add(self, unit_name: str, item: Any) -> None:
         self.add_line(unit_name, dump_line(item))
 
