@@ -61,6 +61,9 @@ COMMANDS = {
     ),
 }
 
+_OF_ANY_STORE = ("deepmac.commands.data",)
+"""Modules of commands that read what jobs have written, wherever jobs can write."""
+
 LATER = ("serve",)
 """Names kept for commands that are still to come."""
 
@@ -80,9 +83,11 @@ class _Root(CommandGroup):
 
 
 def _load(name: str) -> Any:
-    if name.startswith("pipelines."):
+    if name.startswith("pipelines.") or name in _OF_ANY_STORE:
         _check_pipelines_are_ours()
     try:
+        if name in _OF_ANY_STORE:
+            importlib.import_module("pipelines")  # which knows further stores
         return importlib.import_module(name)
     except ModuleNotFoundError as e:
         package = (e.name or "").partition(".")[0]

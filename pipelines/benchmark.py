@@ -18,6 +18,7 @@ import orjson
 
 import deepmac
 from deepmac.commands import from_options, option, run
+from deepmac.data.files import is_file, is_folder, join, open_file
 from deepmac.errors import DataError, OptionError
 from deepmac.evaluation.summary import GIVEN_IOU
 from deepmac.predictors import CLASSICAL
@@ -193,7 +194,7 @@ def _run(
     output: Output,
 ) -> tuple[dict[str, Any], int]:
     """Labels where masks are to be made, and evaluates; returns the row and the exit status."""
-    folder = Path(options.out) / row.name
+    folder = join(options.out, row.name)
     predictions, status = row.predictions, 0
     if predictions is None:
         label = _label_options(row, data, options, folder)
@@ -217,7 +218,7 @@ def _run(
     score = evaluate.Options(
         ground_truth=data.ground_truth,
         predictions=predictions,
-        out=str(folder / "metrics"),
+        out=join(folder, "metrics"),
         categories=row.categories,
         seen=f"@{data.seen}" if data.seen else None,
         image_ids=_file_of_ids(data, options),
@@ -237,19 +238,19 @@ def _first(data: Data) -> str:
 
 
 def _label_options(
-    row: Row, data: Data, options: Options, folder: Path
+    row: Row, data: Data, options: Options, folder: str
 ) -> infer.Options:
     annotations, name = None, "predictions"
     if data.images is not None:
         annotations = data.ground_truth
         if data.image_ids is not None:
-            annotations = str(Path(options.out) / _subset_name(data, "json"))
+            annotations = join(options.out, _subset_name(data, "json"))
             name = f"predictions-first-{len(data.image_ids)}"
     return infer.Options(
         annotations=annotations,
         images=data.images,
         records=data.ground_truth if annotations is None else None,
-        out=str(folder / name),
+        out=join(folder, name),
         model=row.model,
         checkpoint=row.checkpoint,
         boxes="detect" if row.detects else "given",
@@ -262,24 +263,24 @@ def _label_options(
 def _file_of_ids(data: Data, options: Options) -> str | None:
     if data.image_ids is None:
         return None
-    return f"@{Path(options.out) / _subset_name(data, 'txt')}"
+    return f"@{join(options.out, _subset_name(data, 'txt'))}"
 
 
 def _for_upload(
     row: Row, data: Data, predictions: str, output: Output
 ) -> dict[str, Any]:
     """The results file for the evaluation server, under the name that it asks for."""
-    made = Path(predictions)
-    if made.is_dir():
+    made = predictions
+    if is_folder(made):
         name = _UPLOAD.format(data.name.removeprefix("image_info_"))
-        results, made = made / RESULTS, output.path(f"{row.name}/{name}")
-        if not results.is_file():
+        results, made = join(made, RESULTS), output.path(f"{row.name}/{name}")
+        if not is_file(results):
             raise DataError(
                 f"{results} is missing; run the same label command again with "
                 f"--write_coco_results"
             )
         with (
-            results.open("rb") as source,
+            open_file(results) as source,
             output.new_file(f"{row.name}/{name}") as file,
         ):
             shutil.copyfileobj(source, file)

@@ -2,14 +2,14 @@
 
 import contextlib
 import dataclasses
-import os
+import posixpath
 import re
 from collections.abc import Iterator, Mapping, Sequence
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from deepmac.config.load import config_names, load_config
 from deepmac.data.directory import open_records
+from deepmac.data.files import is_file, is_folder, is_remote, join
 from deepmac.data.image_source import ImageSource
 from deepmac.data.json_file import read_json
 from deepmac.data.predictions import open_predictions
@@ -189,7 +189,7 @@ def _file_name(name: str) -> str:
 def _check_row(row: Row) -> None:
     if row.predictions is not None:
         with _told_of(f"--predictions {row.name}={row.predictions}"):
-            if os.path.isdir(row.predictions):
+            if is_folder(row.predictions):
                 open_predictions(row.predictions)
             else:
                 ResultsFile(row.predictions).first()
@@ -234,13 +234,19 @@ def _data(options: "Options", rows: Sequence[Row]) -> Data | None:
         if options.limit is not None:
             raise OptionError("--limit is for --annotations, not for --records")
         open_records(options.records)
-        return Data(name=Path(options.records).name, ground_truth=options.records)
+        name = posixpath.basename(options.records.rstrip("/"))
+        return Data(name=name, ground_truth=options.records)
     if options.annotations is None:
         if options.images is not None:
             raise OptionError("--images go together with --annotations")
         if rows and options.set == "coco":
             raise OptionError(
                 "nothing to evaluate on: give --annotations and --images, or --records"
+            )
+        if rows and is_remote(options.out):
+            raise OptionError(
+                f"--out {options.out}: pictures are generated there, and on a local disk alone; give "
+                f"--annotations and --images, or another --out"
             )
         return None
     if makes_masks and options.images is None:
@@ -258,8 +264,8 @@ def _of_file(path: str, options: "Options") -> Data:
     has_annotations = "annotations" in dataset
     if options.set == "shapes" and not has_annotations:
         raise DataError(f"{path}: has no 'annotations'")
-    seen = Path(path).with_name("seen.txt")
-    if options.set == "shapes" and not seen.is_file():
+    seen = join(posixpath.dirname(path), "seen.txt")
+    if options.set == "shapes" and not is_file(seen):
         raise DataError(
             f"{path}: is not of the shapes set, there is no seen.txt beside it; make one with "
             f"python -m deepmac.samples"
@@ -268,13 +274,13 @@ def _of_file(path: str, options: "Options") -> Data:
     if options.limit is not None and options.limit < len(dataset["images"]):
         image_ids, subset = _first_images(dataset, options.limit)
     return Data(
-        name=Path(path).name.removesuffix(".gz").removesuffix(".json"),
+        name=posixpath.basename(path).removesuffix(".gz").removesuffix(".json"),
         ground_truth=path,
         images=options.images,
         image_ids=image_ids,
         subset=subset,
         has_annotations=has_annotations,
-        seen=str(seen) if options.set == "shapes" else None,
+        seen=seen if options.set == "shapes" else None,
     )
 
 

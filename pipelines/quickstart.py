@@ -21,6 +21,7 @@ from rich.console import Console
 from rich.table import Table as TerminalTable
 
 from deepmac.commands import from_options, option, run
+from deepmac.data.paths import require_local
 from deepmac.errors import DataError, OptionError, one_of
 from deepmac.evaluation.summary import GIVEN_IOU
 from deepmac.gallery import Step, Table, render_page
@@ -79,7 +80,7 @@ def execute(options: Options, beam_args: list[str]) -> int:
     started = time.monotonic()
     launch.parse_beam_args(beam_args, Options)
     rows = _rows(options, beam_args)
-    out = Path(options.out)
+    out = Path(require_local(options.out))
     for row in rows:
         if row.model not in CLASSICAL:  # they cannot be wrong
             label_checks.open_model(_label_options(row, out))

@@ -10,6 +10,7 @@ import click
 from deepmac.commands import CommandGroup
 from deepmac.config.load import config_names, load_config
 from deepmac.config.schema import CenterNetConfig
+from deepmac.data.paths import require_local
 from deepmac.errors import DeepmacError
 
 if TYPE_CHECKING:
@@ -138,6 +139,7 @@ def convert(source: str, target: str, to: "Target | None", overwrite: bool) -> N
     """
     from deepmac.checkpoint.locate import locate
 
+    require_local(target)
     location = locate(source)
     from deepmac.checkpoint import convert as conversion
     from deepmac.checkpoint.load import open_weights

@@ -19,6 +19,7 @@ from deepmac.data.directory import RecordDirectory
 from deepmac.data.foreign import open_with_categories
 from deepmac.data.ids import id_from_text
 from deepmac.data.manifest import COMMITS, MANIFEST
+from deepmac.data.paths import require_local
 from deepmac.data.verify import verify
 from deepmac.errors import DataError, OptionError, one_of
 from deepmac.instances import Example, Instance
@@ -313,7 +314,7 @@ def _write_picture(example: Example, names: dict[int, str], out: str) -> None:
 def _write_png(picture: np.ndarray, out: str) -> None:
     _, png = cv2.imencode(".png", picture[..., ::-1])
     try:
-        Path(out).write_bytes(png.tobytes())
+        Path(require_local(out)).write_bytes(png.tobytes())
     except OSError as e:
         raise OptionError(f"--out {out}: cannot be written: {e.strerror}") from e
 

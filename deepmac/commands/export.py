@@ -4,6 +4,7 @@ from pathlib import Path
 
 import click
 
+from deepmac.data.paths import require_local
 from deepmac.errors import DeepmacError
 from deepmac.export import INPUT_TYPES
 
@@ -46,9 +47,7 @@ _INPUTS = "; ".join(f"{name}: {what}" for name, what in INPUT_TYPES.items())
     metavar="TYPE",
     help=f"What it takes. {_INPUTS}.",
 )
-@click.option(
-    "--out", required=True, metavar="DIR", type=Path, help="Directory to write."
-)
+@click.option("--out", required=True, metavar="DIR", help="Directory to write.")
 @click.option(
     "--reference_quirks",
     is_flag=True,
@@ -62,7 +61,7 @@ def command(
     accept: tuple[str, ...],
     form: str,
     input_type: str,
-    out: Path,
+    out: str,
     reference_quirks: bool,
     overwrite: bool,
 ) -> None:
@@ -78,7 +77,8 @@ def command(
     from deepmac.config.load import load_config
     from deepmac.export.destination import check_out
 
-    check_out(out, overwrite=overwrite)
+    folder = Path(require_local(out))
+    check_out(folder, overwrite=overwrite)
     locate(checkpoint)
     config = load_config(model, overrides)
     from deepmac.backend import require_tensorflow
@@ -95,7 +95,7 @@ def command(
         reference_quirks=reference_quirks or None,
     )
     comparison = export_saved_model(
-        network, config, out, input_type=input_type, overwrite=overwrite
+        network, config, folder, input_type=input_type, overwrite=overwrite
     )
     name, difference = comparison.largest()
     click.echo(f"wrote {out}")

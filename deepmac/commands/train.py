@@ -1,7 +1,6 @@
 """`deepmac train`: a network from a configuration and records."""
 
 from collections.abc import Callable
-from pathlib import Path
 from typing import Any
 
 import click
@@ -63,8 +62,7 @@ def _of_the_reference(command: Callable[..., Any]) -> Callable[..., Any]:
     "--model_dir",
     required=True,
     metavar="DIR",
-    type=Path,
-    help="Where checkpoints and summaries go. A run that is there goes on from its last one.",
+    help="Where checkpoints and summaries go, local or gs://. A run that is there goes on from its last one.",
 )
 @click.option(
     "--set",
@@ -188,7 +186,7 @@ def _of_the_reference(command: Callable[..., Any]) -> Callable[..., Any]:
 @_of_the_reference
 def command(
     pipeline_config_path: str,
-    model_dir: Path,
+    model_dir: str,
     overrides: tuple[str, ...],
     num_train_steps: int | None,
     seed: int,

@@ -3,7 +3,7 @@
 import os
 import re
 
-from deepmac.errors import DataError
+from deepmac.errors import OptionError
 
 _CONTROL = re.compile("[\\0-\x1f\x7f-\x9f\u2028\u2029]")  # line ends among them
 _SCHEME = re.compile(r"([a-zA-Z][a-zA-Z0-9+.-]*)://")
@@ -16,14 +16,14 @@ def scheme_of(path: str) -> str | None:
 
 
 def require_local(path: str) -> str:
-    """Returns a local path as it is.
+    """Returns a path as it is, for what is written by libraries that know local files alone.
 
     Raises:
-        DataError: it is on a remote store.
+        OptionError: it is on a remote store.
     """
     if scheme := scheme_of(path):
-        raise DataError(
-            f"{path}: {scheme}:// is not available yet; copy it to a local or mounted directory"
+        raise OptionError(
+            f"{path}: is written to local or mounted directories only; copy it to {scheme}:// then"
         )
     return path
 

@@ -16,7 +16,7 @@ class PredictionDirectory:
 
     Attributes:
         path: of the directory.
-        units: names of its files of results, one JSON object a line, in order.
+        units: paths of its files of results, one JSON object a line, in order.
         manifest: the whole of it.
     """
 
@@ -42,7 +42,7 @@ def open_predictions(path: str) -> PredictionDirectory:
                 else f"has {size} bytes, not {unit['bytes']}"
             )
             raise DataError(f"{file} {what}; run the same label command again")
-    units = tuple(unit["name"] for unit in manifest[PREDICTIONS.files])
+    units = tuple(join(path, u["name"]) for u in manifest[PREDICTIONS.files])
     return PredictionDirectory(path=path, units=units, manifest=manifest)
 
 

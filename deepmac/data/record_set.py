@@ -39,7 +39,8 @@ from deepmac.errors import DataError, one_of
 
 _COMMIT_SHAPE = COMMIT_SHAPE | {"details": {"offsets": [int]}}
 _SHARDS = "*-of-[0-9][0-9][0-9][0-9][0-9]*"
-_KEPT = "record_offsets.npz"
+KEPT = "record_offsets.npz"
+"""File of the offsets that had to be searched for; see `index_records`."""
 
 
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
@@ -300,7 +301,7 @@ def _key(file: RecordFile) -> str:
 
 
 def _load(folder: str | None) -> dict[str, np.ndarray]:
-    data = None if folder is None else read_file(os.path.join(folder, _KEPT))
+    data = None if folder is None else read_file(os.path.join(folder, KEPT))
     if data is None:
         return {}
     try:
@@ -311,8 +312,8 @@ def _load(folder: str | None) -> dict[str, np.ndarray]:
 
 
 def _save(folder: str, offsets: Mapping[str, np.ndarray]) -> None:
-    path = Path(folder) / _KEPT
-    temporary = path.with_name(f"{_KEPT}.{os.getpid()}-{secrets.token_hex(4)}")
+    path = Path(folder) / KEPT
+    temporary = path.with_name(f"{KEPT}.{os.getpid()}-{secrets.token_hex(4)}")
     path.parent.mkdir(parents=True, exist_ok=True)
     with temporary.open("xb") as file:
         np.savez(file, allow_pickle=False, **offsets)

@@ -18,6 +18,16 @@ from typing import Any, BinaryIO
 import orjson
 
 from deepmac.data.directory import open_records
+from deepmac.data.files import (
+    is_file,
+    is_remote,
+    join,
+    list_entries,
+    list_folder,
+    open_file,
+    read_file,
+    reading,
+)
 from deepmac.data.json_shape import misfit
 from deepmac.data.manifest import (
     COMMIT_SHAPE,
@@ -33,7 +43,6 @@ from deepmac.data.manifest import (
     Kind,
     is_file_name,
 )
-from deepmac.data.paths import require_local
 from deepmac.data.records import decode_example
 from deepmac.data.tfrecord import read_frames
 from deepmac.errors import DataError, one_of
@@ -42,7 +51,7 @@ from deepmac.text import one_line, short
 
 _THREADS = 16  # more than there are cores: of storage that is far away, each waits
 _AT_ONCE = 1000  # units
-_WORKING = (PLAN, IN_FLIGHT, "attempts")  # folders for the time of the work
+_WORKING = (PLAN, IN_FLIGHT, "attempts", "lease.json")  # for the time of the work
 _TEMPORARY = "."  # begins the names of files that are being written
 
 
@@ -98,9 +107,8 @@ def verify(path: str) -> Verification:
     Raises:
         DataError: there is nothing to look at.
     """
-    require_local(path)
     result = Verification()
-    if not os.path.isfile(os.path.join(path, JOB)):
+    if not is_file(join(path, JOB)):
         _verify_foreign(path, result)
         return result
     folder = _Folder(path)
@@ -125,23 +133,23 @@ class _Folder:
     """
 
     def __init__(self, path: str):
-        self.path = Path(path)
-        self.sizes, others = _list(self.path)
+        self.path = path
+        self.sizes, others = _list(path)
         self.entries = {*self.sizes, *others}
-        self.commits, _ = _list(self.path / COMMITS)
+        self.commits, _ = _list(join(path, COMMITS))
 
     def read(self, name: str) -> bytes | None:
-        try:
-            return (self.path / name).read_bytes()
-        except FileNotFoundError:
-            return None
+        return read_file(join(self.path, name))
 
     def open(self, name: str) -> io.BufferedReader:
-        return (self.path / name).open("rb")
+        return open_file(join(self.path, name))
 
 
-def _list(path: Path) -> tuple[dict[str, int], list[str]]:
+def _list(path: str) -> tuple[dict[str, int], list[str]]:
     """Name -> bytes of the files in a folder, and the names of all else in it."""
+    if is_remote(path):
+        sizes = list_folder(path)
+        return sizes, [name for name in list_entries(path) if name not in sizes]
     sizes, others = {}, []
     try:
         with os.scandir(path) as entries:
@@ -457,9 +465,9 @@ class _AnyName(dict[str, int]):
 def _verify_foreign(path: str, result: Verification) -> None:
     for shard in open_records(path).shards:
         result.num_files += 1
-        result.num_bytes += shard.path.stat().st_size
+        result.num_bytes += shard.num_bytes
         try:
-            with shard.path.open("rb") as file:
-                result.num_images += len(list(_record_ids(file, shard.path.name)))
+            with reading(shard.path) as file:
+                result.num_images += len(list(_record_ids(file, shard.name)))
         except DataError as e:
             result.findings.append(Finding(str(e)))

@@ -18,7 +18,7 @@ from deepmac.doctor.findings import Finding, State, pip_install
 from deepmac.errors import one_of
 
 OPTIONAL = {
-    "gcp": "Google Cloud: Dataflow (gs:// paths of the jobs are to come)",
+    "gcp": "Google Cloud: gs:// paths, Dataflow",
     "jax": "the other backend of the network, for GPUs and TPUs",
     "garden": "peers in interoperability tests",
 }

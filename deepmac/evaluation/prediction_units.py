@@ -2,6 +2,7 @@
 
 import collections
 import dataclasses
+import posixpath
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -93,7 +94,8 @@ def predictions_at(path: str) -> Predictions:
         return Predictions(path, None, form_of(*first) if first else "mask", {})
     directory = open_predictions(path)
     lost = _lost_in_label(directory.manifest)
-    return Predictions(path, directory.units, "mask", lost)
+    units = [posixpath.basename(unit) for unit in directory.units]
+    return Predictions(path, units, "mask", lost)
 
 
 def _lost_in_label(manifest: Mapping[str, Any]) -> collections.Counter[str]:

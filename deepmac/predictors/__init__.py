@@ -7,6 +7,7 @@ from collections.abc import Callable
 from typing import Any, cast
 
 from deepmac.config.load import config_names
+from deepmac.data.files import is_file, is_folder
 from deepmac.errors import DeepmacError, OptionError, did_you_mean, one_of
 from deepmac.instances import MaskPredictor
 from deepmac.predictors.checked import CheckedPredictor, describe
@@ -75,7 +76,7 @@ def _classical(name: str) -> MaskPredictor:
 def _is_saved_model(spec: str) -> bool:
     if spec == SAVED_MODEL:
         return True
-    if not os.path.exists(spec):
+    if not _is_there(spec):
         return False
     from deepmac.checkpoint.locate import find_saved_model
 
@@ -87,7 +88,7 @@ def _saved_model(spec: str, options: dict[str, Any]) -> MaskPredictor:
     # It is the reference's graph that runs; the option still decides how masks are pasted.
     options.pop("reference_quirks", None)
     path = options.pop("checkpoint", None)
-    if path is None and not os.path.exists(spec):
+    if path is None and not _is_there(spec):
         raise OptionError(
             f"predictor '{spec}' needs the directory of a SavedModel: --checkpoint DIR, or DIR "
             f"itself in its place"
@@ -108,7 +109,12 @@ def _saved_model(spec: str, options: dict[str, Any]) -> MaskPredictor:
 
 def _is_config(spec: str) -> bool:
     looks_like_a_path = os.sep in spec or "://" in spec or spec.endswith(".config")
-    return looks_like_a_path or spec in config_names() or os.path.exists(spec)
+    return looks_like_a_path or spec in config_names() or _is_there(spec)
+
+
+def _is_there(spec: str) -> bool:
+    """Whether there is a file or folder of that path."""
+    return is_folder(spec) or is_file(spec)
 
 
 def _find(spec: str) -> Callable[..., Any]:

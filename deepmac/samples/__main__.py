@@ -6,6 +6,7 @@ import click
 from rich.progress import Progress
 
 from deepmac.commands import run
+from deepmac.data.paths import require_local
 from deepmac.samples.write import write_shapes
 
 
@@ -26,7 +27,7 @@ def command(out: str, num_images: int, **options) -> None:
     with Progress(transient=True) as bar:
         task = bar.add_task("Pictures", total=num_images)
         paths = write_shapes(
-            out,
+            require_local(out),
             num_images,
             **options,
             on_image=lambda num_done: bar.update(task, completed=num_done),

@@ -21,7 +21,7 @@ import numpy as np
 import orjson
 
 import deepmac
-from deepmac.checkpoint.locate import TRAINED, training_checkpoints
+from deepmac.checkpoint.locate import RUN, TRAINED, training_checkpoints
 from deepmac.checkpoint.native import save_weights
 from deepmac.data.json_shape import misfit
 from deepmac.data.manifest import file_sha256
@@ -33,7 +33,7 @@ if TYPE_CHECKING:
 
     from deepmac.train.step import TrainState
 
-STATE, RUN = "state.npz", "run.json"
+STATE = "state.npz"
 _FORMAT = 1
 _PARTIAL = ".partial-"
 _LOCK = ".lock"

@@ -8,23 +8,21 @@ import signal
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from pathlib import Path
 from typing import Any
 
 import orjson
 
 from deepmac.config.training_schema import LearningRateConfig, OptimizerConfig
+from deepmac.data.files import join
 from deepmac.errors import DataError, DeepmacError, one_of
 from deepmac.train.checkpoints import predicting_weights, save_checkpoint
+from deepmac.train.model_dir import EVALUATIONS, ModelDir
 from deepmac.train.monitor import Monitor
 from deepmac.train.objective import TOTAL
 from deepmac.train.progress import Progress
 from deepmac.train.schedule import learning_rate, moving_average_decay
 from deepmac.train.step import GRADIENT_NORM, Engine, MicroBatch, TrainState
 from deepmac.train.validation import Scores
-
-EVALUATIONS = "evaluations.jsonl"
-"""File of the model directory: a line for each evaluation."""
 
 _MOST_SKIPPED = 100
 """So many steps that are not finite, one after the other, end a run that skips them."""
@@ -87,7 +85,7 @@ class Loop:
     plan: Plan
     engine: Engine
     state: TrainState
-    model_dir: Path
+    model_dir: ModelDir
     facts: Mapping[str, Any]
     step: int
     batches: Iterator[tuple[Sequence[MicroBatch], Sequence[Any]]]
@@ -233,7 +231,7 @@ class Loop:
 
     def _remedy(self) -> str:
         """A run goes on with its own settings alone; other ones need another folder."""
-        newest = self.model_dir / f"step-{self._saved or 0:08d}"
+        newest = join(self.model_dir.name, f"step-{self._saved or 0:08d}")
         return (
             f"begin another --model_dir from {newest} (train_config.fine_tune_checkpoint, with "
             f"fine_tune_checkpoint_type: full), with a lower learning rate or "
@@ -257,12 +255,18 @@ class Loop:
         ):
             save_checkpoint(
                 self.state,
-                self.model_dir,
+                self.model_dir.path,
                 self.step,
                 self.facts,
                 self.counts,
                 keep=self.plan.keep,
             )
+            self._publish()
+
+    def _publish(self) -> None:
+        if self.monitor is not None:
+            self.monitor.flush()
+        self.model_dir.publish(self.plan.keep)
 
     def _evaluate(self) -> None:
         if self.evaluate is None or not self.is_chief:
@@ -277,13 +281,14 @@ class Loop:
             f"step {self.step}: "
             + ", ".join(f"{name} {value:.4f}" for name, value in scores.values.items())
         )
-        with (self.model_dir / EVALUATIONS).open("ab") as file:
+        with (self.model_dir.path / EVALUATIONS).open("ab") as file:
             file.write(orjson.dumps({"step": self.step, **scores.values}) + b"\n")
         if self.monitor is not None:
             self.monitor.evaluation(self.step, scores.values, scores.pictures)
+        self._publish()
 
     def _was_evaluated(self) -> bool:
-        path = self.model_dir / EVALUATIONS
+        path = self.model_dir.path / EVALUATIONS
         lines = path.read_bytes().splitlines() if path.exists() else []
         return any(line.startswith(b'{"step":%d,' % self.step) for line in lines)
 

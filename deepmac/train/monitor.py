@@ -44,6 +44,10 @@ class Monitor:
             self._eval.add_scalar(name, value, step)
         for name, picture in pictures.items():
             self._eval.add_image(f"masks/{name}", picture, step, dataformats="HWC")
+
+    def flush(self) -> None:
+        """Writes what is held back."""
+        self._train.flush()
         self._eval.flush()
 
     def close(self) -> None:

@@ -3,8 +3,6 @@
 import collections
 import contextlib
 import dataclasses
-import os
-import re
 from collections.abc import Collection, Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -28,13 +26,12 @@ from deepmac.train.batch import Normalisers
 from deepmac.train.checkpoints import (
     Checkpoint,
     latest_checkpoint,
-    remove_partial,
     restore_checkpoint,
-    sole_writer,
 )
 from deepmac.train.devices import Devices, computing_in
 from deepmac.train.facts import check_same, facts_of
 from deepmac.train.loop import Loop, Plan
+from deepmac.train.model_dir import ModelDir, open_model_dir
 from deepmac.train.monitor import Monitor
 from deepmac.train.objective import check_trainable, normalisers, trains_detection
 from deepmac.train.optimizer import keras_optimizer, learning_rate_of
@@ -48,7 +45,7 @@ class RunOptions:
     """How to train; the configuration says what.
 
     Attributes:
-        model_dir: where checkpoints and summaries go; a run that is there goes on.
+        model_dir: where checkpoints and summaries go, local or gs://; a run that is there goes on.
         num_steps: of the whole run; None: those of the configuration.
         seed: decides the fresh weights, the order of the images and all that is drawn.
         num_devices: that share a step; None: all accelerators, or the processor.
@@ -68,7 +65,7 @@ class RunOptions:
         reference_quirks: do everything as the reference does, also what it does wrongly.
     """
 
-    model_dir: Path
+    model_dir: str | Path
     num_steps: int | None = None
     seed: int = 0
     num_devices: int | None = None
@@ -102,24 +99,22 @@ def train(config: PipelineConfig, options: RunOptions) -> bool:
     with progress.phase(looking):
         devices = Devices(options.num_devices, distributed=options.distributed)
     groups = _check(config, options, devices, num_steps)
-    _make(options.model_dir)
-    if devices.host != 0:
-        return _train(config, options, devices, groups, num_steps, progress)
-    with sole_writer(options.model_dir):
-        remove_partial(options.model_dir)
-        return _train(config, options, devices, groups, num_steps, progress)
+    with open_model_dir(
+        str(options.model_dir), is_chief=devices.host == 0
+    ) as model_dir:
+        return _train(config, options, model_dir, devices, groups, num_steps, progress)
 
 
 def _train(
     config: PipelineConfig,
     options: RunOptions,
+    model_dir: ModelDir,
     devices: Devices,
     groups: int,
     num_steps: int,
     progress: Progress,
 ) -> bool:
-    model_dir = options.model_dir
-    checkpoint = latest_checkpoint(model_dir)
+    checkpoint = latest_checkpoint(model_dir.path)
     if checkpoint is not None and checkpoint.step == 0:
         checkpoint = None  # nothing is lost, and the settings may be better ones now
     weights = None
@@ -136,7 +131,7 @@ def _train(
             mask_slots=options.mask_slots,
             reference_quirks=options.reference_quirks,
             on_bad_record="skip" if options.skip_bad_records else "stop",
-            index_folder=str(model_dir),
+            index_folder=str(model_dir.path),
         )
         validation = _validation(config, options, source.supervised_ids)
     with source:
@@ -151,7 +146,7 @@ def _train(
             input=source.fingerprint,
         )
         if checkpoint is not None:
-            check_same(checkpoint.facts, facts, str(checkpoint.path))
+            check_same(checkpoint.facts, facts, model_dir.shown(checkpoint.path))
         with progress.phase("making the network"), devices.scope:
             state = _fresh_state(config, options, checkpoint, weights)
             weights = None  # they take as much memory again
@@ -165,7 +160,7 @@ def _train(
                 f"batches for {num_steps} steps"
             )
         if step >= num_steps:
-            progress.say(f"{model_dir}: has all of its {num_steps} steps")
+            progress.say(f"{model_dir.name}: has all of its {num_steps} steps")
         progress.say(
             _opening(config, options, state, source, devices, groups, validation, step)
         )
@@ -175,7 +170,7 @@ def _train(
         engine = open_engine(state, **engine_options)
         monitor = None
         if options.record_summaries and devices.host == 0:
-            monitor = Monitor(model_dir, step)
+            monitor = Monitor(model_dir.path, step)
         # The checkpoint has those of the host that wrote it.
         before = checkpoint.counts if checkpoint and devices.host == 0 else {}
         counts = collections.Counter(before)
@@ -260,19 +255,6 @@ def _check(
                 f"{name} must be at least 1, got {getattr(options, name)}"
             )
     return groups
-
-
-def _make(model_dir: Path) -> None:
-    if re.match(r"[a-z][a-z0-9+.-]*:/", str(model_dir)):
-        raise OptionError(
-            f"--model_dir={model_dir}: checkpoints are written to local or mounted directories only"
-        )
-    try:
-        model_dir.mkdir(parents=True, exist_ok=True)
-    except OSError as e:
-        raise OptionError(f"{model_dir}: cannot write there: {e.strerror}") from None
-    if not os.access(model_dir, os.W_OK):
-        raise OptionError(f"{model_dir}: cannot write there")
 
 
 def _validation(

@@ -80,7 +80,7 @@ MISTAKES = {
     "annotation without category": (remove("annotations", 2, "category_id"), (), "annotation 3 has no 'category_id'"),
     "truth and results swapped": (nothing, ("--ground_truth", "dt.json", "--predictions", "gt.json"), "2 problems:"),
     "file that is not there": (nothing, ("--predictions", "dt2.json"), "dt2.json: cannot be read: No such file or directory"),
-    "remote file": (nothing, ("--predictions", "gs://bucket/dt.json"), "gs:// is not available yet"),
+    "remote file": (nothing, ("--predictions", "ftp://host/dt.json"), "ftp:// is not available here"),
     "unknown category to show": (nothing, ("--seen", "category 55"), "has no category 'category 55'; did you mean 'category 5'"),
     "threshold out of range": (nothing, ("--iou_thresholds", "50"), "iou_thresholds lie above 0 and up to 1, got 50.0"),
     "limits that are words": (nothing, ("--max_dets", "1,ten"), "--max_dets: '1,ten' is not numbers with commas"),

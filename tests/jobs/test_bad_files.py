@@ -3,6 +3,7 @@ ends as a dead letter with its reason, or is used, and costs the others nothing.
 
 import json
 import os
+import socket
 import struct
 import zlib
 from collections.abc import Callable
@@ -40,11 +41,10 @@ def png(height: int, width: int, colour: int = 2) -> bytes:
 def forbidden(path: Path) -> None:
     path.write_bytes(png(HEIGHT, WIDTH))
     path.chmod(0)
-    if os.access(
-        path, os.R_OK
-    ):  # nothing is forbidden to root but what the kernel keeps back
+    if os.access(path, os.R_OK):  # nothing is forbidden to root; but this is no file
         path.unlink()
-        path.symlink_to("/proc/self/mem")
+        with socket.socket(socket.AF_UNIX) as unreadable:
+            unreadable.bind(str(path))
 
 
 RGB = picture(0)

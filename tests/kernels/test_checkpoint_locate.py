@@ -98,7 +98,6 @@ def test_our_own_weights_are_told_by_their_content(touch):
             r"variables\.data-00001-of-00002 is missing",
         ),
         (["saved_model/readme"], "", r"no checkpoint in this directory"),
-        ([], "gs://bucket/ckpt-1", r"local disk only"),
     ],
 )
 def test_what_is_wrong_is_said_in_one_line(touch, present, given, message):

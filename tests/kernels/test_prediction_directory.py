@@ -33,7 +33,7 @@ def change_manifest(folder: Path, **changes) -> None:
 
 
 def test_units_come_in_the_order_of_the_manifest(folder):
-    names = [unit.name for unit in open_predictions(str(folder)).units]
+    names = [Path(unit).name for unit in open_predictions(str(folder)).units]
     assert names == [f"predictions-0000{n}-of-00002.jsonl.gz" for n in range(2)]
 
 
@@ -47,7 +47,7 @@ def test_a_row_without_a_box_is_named(tmp_path):
     path = tmp_path / "a.jsonl"
     path.write_text('{"box_xywh": [1, 2, 3, 4]}\n{"score": 1}\n')
     with pytest.raises(DataError, match="line 2 has no 'box_xywh'"):
-        read_unit(path, for_boxes=True)
+        read_unit(str(path), for_boxes=True)
 
 
 def refused(folder: Path, sentence: str) -> None:

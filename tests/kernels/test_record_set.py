@@ -221,8 +221,8 @@ def test_what_is_not_there(bucket):
         DataError, match=r"gs://bucket/nothing: no directory of records"
     ):
         open_each(["gs://bucket/nothing"])
-    with pytest.raises(DataError, match="s3:// is not available here"):
-        open_each(["s3://bucket/x"])
+    with pytest.raises(DataError, match="ftp:// is not available here"):
+        open_each(["ftp://bucket/x"])
 
 
 def test_without_the_extra_it_says_so(monkeypatch):

@@ -26,6 +26,7 @@ from deepmac.train.checkpoints import (
     sole_writer,
 )
 from deepmac.train.loop import Diverged, Loop, Plan
+from deepmac.train.model_dir import ModelDir
 from deepmac.train.monitor import Monitor
 from deepmac.train.optimizer import keras_optimizer
 from deepmac.train.progress import Progress
@@ -83,7 +84,7 @@ def loop(state, tmp_path):
             plan=Plan(num_steps=num_steps, rate=RATE, average_decay=0.9, **plan),
             engine=PretendingEngine(state, losses),
             state=state,
-            model_dir=tmp_path,
+            model_dir=ModelDir(tmp_path, str(tmp_path)),
             facts={"seed": 0},
             step=step,
             batches=batches,

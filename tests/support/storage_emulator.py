@@ -39,6 +39,11 @@ _HOW_TO_GET = (
     f"no {_STRICT} here: GOBIN=$PWD/.engines/bin go install "
     "github.com/fsouza/fake-gcs-server@latest"
 )
+_EMPTY = (
+    b"--b\r\nContent-Type: application/json\r\n\r\n{}\r\n"
+    b"--b\r\nContent-Type: application/octet-stream\r\n\r\n\r\n--b--\r\n"
+)
+"""Of an upload: an object without contents."""
 _ERRORS = (429, 500, 503)
 # Between one hop and the next, and no matter of the other.
 _NOTHING = contextlib.nullcontext()
@@ -299,8 +304,9 @@ class Storage:
     url: str = f"gs://{BUCKET}"
 
     def put(self, name: str, data: bytes) -> None:
-        query = urllib.parse.urlencode({"uploadType": "media", "name": name})
-        self._ask("POST", f"/upload/storage/v1/b/{BUCKET}/o?{query}", data)
+        form = "media" if data else "multipart"  # gcp-storage-emulator fails at nothing
+        query = urllib.parse.urlencode({"uploadType": form, "name": name})
+        self._ask("POST", f"/upload/storage/v1/b/{BUCKET}/o?{query}", data or _EMPTY)
 
     def get(self, name: str) -> bytes:
         return self._ask("GET", f"{self._object(name)}?alt=media")
@@ -336,6 +342,8 @@ class Storage:
 
 def _ask(port: int, method: str, target: str, data: bytes | None = None) -> bytes:
     headers = {"Content-Type": "application/octet-stream"}
+    if data == _EMPTY:
+        headers = {"Content-Type": "multipart/related; boundary=b"}
     if data is not None and data[:1] == b"{" and "/upload/" not in target:
         headers = {"Content-Type": "application/json"}
     request = urllib.request.Request(
