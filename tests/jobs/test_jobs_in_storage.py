@@ -4,6 +4,7 @@ import pytest
 from small_dataset import SmallDataset
 
 from deepmac.data import google_storage
+from deepmac.data.verify import verify
 from pipelines import build_dataset, evaluate, infer
 
 OUT = "gs://bucket/jobs"
@@ -98,3 +99,13 @@ def test_a_bucket_that_is_not_there_is_one_line(storage, dataset, capsys):
     assert "gs://no-such-bucket/x" in said
     assert "there is no such bucket" in said
     assert said.count("\n") == 1
+
+
+def test_a_directory_in_a_store_is_verified(storage, dataset):
+    assert build(dataset, f"{OUT}/build") == 0
+    assert not verify(f"{OUT}/build").findings
+    name = next(n for n in stored(storage, "build") if n.endswith(".tfrecord"))
+    whole = storage.get(f"jobs/build/{name}")
+    storage.put(f"jobs/build/{name}", whole[:-1] + b"?")
+    (finding,) = verify(f"{OUT}/build").findings
+    assert name in finding.problem
