@@ -15,6 +15,7 @@ from storage_emulator import Faults
 from deepmac.data import files, google_storage
 from deepmac.errors import DataError, OptionError
 from pipelines import launch, lease
+from pipelines.observation import Observation
 from pipelines.storage import hold_output, open_output
 from pipelines.units import UnitReport, finish, run_units
 
@@ -135,6 +136,7 @@ def test_a_worker_that_dies_is_followed_by_another(
                     task.run(name, num_items)
                     break
         progress.update()
+        return Observation()
 
     monkeypatch.setattr(launch, "run_tasks", run_tasks)
     run(OUT)
