@@ -15,6 +15,7 @@ from storage_emulator import Faults
 from deepmac.data import files, google_storage
 from deepmac.errors import DataError, OptionError
 from pipelines import launch, lease
+from pipelines.observation import Observation
 from pipelines.storage import hold_output, open_output
 from pipelines.units import UnitReport, finish, run_units
 
@@ -135,6 +136,7 @@ def test_a_worker_that_dies_is_followed_by_another(
                     task.run(name, num_items)
                     break
         progress.update()
+        return Observation()
 
     monkeypatch.setattr(launch, "run_tasks", run_tasks)
     run(OUT)
@@ -359,20 +361,22 @@ class Null:
 
 
 REQUESTS_OF_A_UNIT = {
-    "write": 3,  # plan, attempt, record
+    "write": 4,  # plan, mark of its worker, attempt, record
     "read": 3,  # by the worker: is it done?, plan; by the merge: record
     "copy": 1,
-    "remove": 2,  # attempt, plan
+    "remove": 3,  # attempt, mark, plan
 }
 
 
 @pytest.mark.slow
-def test_requests_grow_with_the_units_by_nine_each(strict_storage, monkeypatch):
+def test_requests_grow_with_the_units_by_eleven_each(strict_storage, monkeypatch):
     def run_tasks(options, task, units, *, progress, verbose):
         for _ in files.map_requests(lambda unit: task.run(*unit), units):
             pass
+        return Observation()
 
     monkeypatch.setattr(launch, "run_tasks", run_tasks)
+    monkeypatch.setattr(lease, "RENEW_SECONDS", 1000.0)  # three requests each time
     options = launch.parse_beam_args([])
     counts = {}
     for number in (10, 310):
