@@ -30,7 +30,7 @@ from pipelines.unit_files import (
     note_run,
     parse_json,
 )
-from pipelines.unit_plan import Header, Plan, PlanWriter, pending_units, plan_or_resume
+from pipelines.unit_plan import Header, Plan, PlanWriter, plan_or_resume
 from pipelines.unit_task import Task, Unit, UnitReport, UnitWork
 
 if TYPE_CHECKING:
@@ -130,10 +130,9 @@ def run_units(
     with launch.stop_at_once(lambda: "no unit was being done"):
         paths = {name: printable(path) for name, path in (inputs or {}).items()}
         header = Header(job, deepmac.__version__, dict(options), paths)
-        planned = plan_or_resume(output, header, plan)
+        planned, pending = plan_or_resume(output, header, plan)
         unit_work = work(planned.context)
         digest = header.digest(planned)
-        pending = pending_units(output, planned, digest)
         progress = Progress(output, len(planned.num_items), pending, planned.num_images)
         observed = Observation()
         if pending:
