@@ -2,14 +2,18 @@
 
 By default the hosts are addresses of the loopback range. A script that wants to cut a host off puts
 it into a network namespace: `Host(..., address=..., prefix=["ip", "netns", "exec", NAME])`.
+
+Run as a program it starts one, prints the flags that submit to it, and stops it on Ctrl-C.
 """
 
+import contextlib
 import json
+import signal
 import socket
 import sys
+import tempfile
 import urllib.request
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -259,7 +263,7 @@ class FlinkCluster:
         )
 
 
-@contextmanager
+@contextlib.contextmanager
 def flink_cluster(folder: Path, **options: Any) -> Iterator[FlinkCluster]:
     """Starts a cluster, and stops it at the end."""
     cluster = FlinkCluster(folder, **options)
@@ -289,3 +293,14 @@ def _java(*arguments: str | Path) -> list[str]:
         *("-cp", engine_files.class_path("flink"), str(main)),
         *("--configDir", str(folder)),
     ]
+
+
+if __name__ == "__main__":
+    with (
+        tempfile.TemporaryDirectory() as temporary,
+        flink_cluster(Path(temporary)) as started,
+        contextlib.suppress(KeyboardInterrupt),
+    ):
+        signal.signal(signal.SIGTERM, signal.default_int_handler)
+        print(*started.flags, flush=True)
+        signal.pause()
