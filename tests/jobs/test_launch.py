@@ -1,15 +1,17 @@
 """Beam's flags: what is unknown is refused, and jobs run where they should."""
 
 import os
+import signal
 import subprocess
 import sys
+import threading
 
 import apache_beam as beam
 import pytest
 from apache_beam.options.pipeline_options import DirectOptions, StandardOptions
 
 from deepmac.errors import DataError, OptionError
-from pipelines import build_dataset
+from pipelines import build_dataset, launch
 from pipelines.launch import parse_beam_args, run_pipeline, telling_why
 
 
@@ -137,3 +139,17 @@ def test_a_worker_whose_launcher_died_while_it_started_ends():
     done = subprocess.run(worker, capture_output=True, text=True, timeout=60)
     assert done.returncode == 1
     assert done.stderr == f"process {os.getppid()}, which started this one, has gone\n"
+
+
+def test_who_interrupts_a_job_does_not_wait_for_its_storage(monkeypatch, capsys):
+    exits, answers = [], threading.Event()
+    monkeypatch.setattr(launch, "_PATIENCE", 0.05)
+    monkeypatch.setattr(launch, "_kill_descendants", lambda process_id: None)
+    monkeypatch.setattr(launch.os, "_exit", exits.append)
+    with launch.stop_at_once(lambda: str(answers.wait())):
+        signal.raise_signal(signal.SIGINT)
+    answers.set()
+    assert (
+        capsys.readouterr().err == "interrupted; the same command goes on from there\n"
+    )
+    assert exits == [130]
