@@ -16,6 +16,7 @@ from pathlib import Path
 import apache_beam as beam
 import grpc
 import orjson
+from apache_beam.io.filesystems import FileSystems
 from apache_beam.options.pipeline_options import (
     PipelineOptions,
     StandardOptions,
@@ -42,7 +43,8 @@ def parse_beam_args(
 ) -> PipelineOptions:
     """Beam's options, on `FnApiRunner` unless another runner is named.
 
-    Beam itself drops flags that it does not know and says so in a log line at most.
+    Beam itself drops flags that it does not know and says so in a log line at most. From here on
+    its FileSystems keep to the options, such as --hdfs_host.
 
     Args:
         beam_args: the flags.
@@ -82,6 +84,8 @@ def parse_beam_args(
     _check_runner(options)
     engines.check_options(options)
     dataflow.check(options)
+    # Jobs read and write before there is a pipeline, which would do this.
+    FileSystems.set_options(options)
     return options
 
 

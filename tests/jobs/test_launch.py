@@ -5,11 +5,14 @@ import signal
 import subprocess
 import sys
 import threading
+from types import SimpleNamespace
 
 import apache_beam as beam
 import pytest
+from apache_beam.io import hadoopfilesystem
 from apache_beam.options.pipeline_options import DirectOptions, StandardOptions
 
+from deepmac.data.files import exists
 from deepmac.errors import DataError, OptionError
 from pipelines import build_dataset, launch
 from pipelines.launch import parse_beam_args, run_pipeline, telling_why
@@ -73,6 +76,24 @@ def test_wrong_flags_are_refused_before_any_work(args, message):
         parse_beam_args(args, build_dataset.Options)
     assert message in str(caught.value)
     assert "\n" not in str(caught.value)
+
+
+def test_stores_of_beams_know_their_options_before_there_is_a_pipeline(monkeypatch):
+    asked = []
+
+    class Client:
+        def __init__(self, url, user):
+            asked.append((url, user))
+
+        def status(self, path, strict):
+            return None
+
+    monkeypatch.setattr(
+        hadoopfilesystem, "hdfs", SimpleNamespace(InsecureClient=Client)
+    )
+    parse_beam_args(["--hdfs_host=h", "--hdfs_port=9870", "--hdfs_user=me"])
+    assert not exists("hdfs://folder/file")
+    assert asked == [("http://h:9870", "me")]
 
 
 @pytest.mark.parametrize(
