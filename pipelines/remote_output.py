@@ -47,10 +47,6 @@ class RemoteOutput(Output):
     def open(self, name: str) -> BinaryIO:
         return files.open_file(self.path(name))
 
-    def sizes(self, folder: str = "") -> dict[str, int]:
-        found = files.list_folder(self.path(folder))
-        return {name: size for name, size in found.items() if not is_temporary(name)}
-
     def entries(self) -> list[str]:
         names = files.list_entries(self.root)
         return [name for name in names if not is_temporary(name) and name != LEASE]

@@ -2,6 +2,7 @@
 
 import collections
 import contextlib
+import errno
 import hashlib
 import json
 import threading
@@ -332,6 +333,43 @@ def test_a_launcher_that_was_taken_for_dead_writes_no_more(strict_storage, monke
 
         with pytest.raises(DataError, match="another run has taken this directory"):
             write_on()
+    assert strict_storage.names() == ["out/mine"]
+
+
+def test_a_renewal_that_was_given_up_and_had_arrived_loses_nothing(
+    strict_storage, monkeypatch
+):
+    monkeypatch.setattr(lease, "RENEW_SECONDS", 0.01)
+    monkeypatch.setattr(lease, "LEASE_SECONDS", 30.0)
+    replace, enough, results = files.replace_file, threading.Event(), []
+
+    def without_an_answer(path, old, new):
+        results.append(replace(path, old, new))
+        if len(results) == 1:
+            raise OSError(errno.EIO, "no answer")
+        if len(results) == 5:
+            enough.set()
+        return results[-1]
+
+    monkeypatch.setattr(files, "replace_file", without_an_answer)
+    with hold_output(OUT) as output:
+        assert enough.wait(20)
+        output.write("mine", b"1")
+    assert results[:5] == [True, False, True, True, True]
+    assert strict_storage.names() == ["out/mine"]
+
+
+def test_a_lease_that_ends_as_it_is_taken_over_is_taken(strict_storage, monkeypatch):
+    held = lease.Lease(f"{OUT}/lease.json", OUT)
+    held._take()
+
+    def too_late(path, old, new):
+        held.let_go()
+        raise FileNotFoundError(errno.ENOENT, "No such file", path)
+
+    monkeypatch.setattr(files, "replace_file", too_late)
+    with hold_output(OUT) as output:
+        output.write("mine", b"1")
     assert strict_storage.names() == ["out/mine"]
 
 

@@ -4,12 +4,14 @@ import io
 import os
 import random
 import threading
+from pathlib import Path
 
 import pytest
 from storage_emulator import Faults
 
 from deepmac.data import files, google_storage
 from deepmac.data.files import Unreachable, join
+from deepmac.data.local_files import LocalFiles
 from deepmac.errors import DataError
 
 DATA = random.Random(0).randbytes(100_000)
@@ -89,6 +91,16 @@ def test_listing(place):
     files.remove_folder(join(place, "sub"))
     files.remove_folder(join(place, "sub"))
     assert files.list_tree(place) == {"x1": 2, "x2": 2, "y": 1}
+
+
+def test_what_goes_while_a_folder_is_listed_is_left_out(tmp_path):
+    for name in "abc":
+        (tmp_path / name).write_bytes(b"1")
+    listing = LocalFiles().list(f"{tmp_path}/", deep=False)
+    first, _ = next(listing)
+    for path in set(tmp_path.iterdir()) - {Path(first)}:
+        path.unlink()
+    assert list(listing) == []
 
 
 # The lenient emulator does not keep to conditions.
