@@ -11,7 +11,6 @@ from deepmac.data.json_file import read_json
 from deepmac.data.truth_records import as_coco
 from deepmac.errors import OptionError
 
-
 _LARGE = 100 << 20  # bytes of a file that is not read whole
 _NEEDED = frozenset(
     {
