@@ -16,6 +16,7 @@ from pathlib import Path
 import apache_beam as beam
 import grpc
 import orjson
+from apache_beam.io.filesystems import FileSystems
 from apache_beam.options.pipeline_options import (
     PipelineOptions,
     StandardOptions,
@@ -77,6 +78,9 @@ def parse_beam_args(
         # Beam's default mode ignores the number of workers.
         args.append("--direct_running_mode=multi_processing")
     options = PipelineOptions(args)
+    FileSystems.set_options(
+        options
+    )  # those of stores, which are used before a pipeline is
     _check_runner(options)
     return options
 
