@@ -7,6 +7,8 @@ folders (HDFS), a file is replaced by removing the old one first. docs/storage.m
 
 import contextlib
 import errno
+import functools
+import importlib.util
 import io
 import os
 import posixpath
@@ -18,13 +20,27 @@ from deepmac.data.files import CHUNK_BYTES, register_store
 from deepmac.data.local_files import temporary_name
 from deepmac.errors import DataError
 
-_SCHEMES = ("s3", "hdfs", "azfs")
+# Scheme -> the package that Beam needs for it, and the extra of Beam that brings it.
+_SCHEMES = {
+    "s3": ("boto3", "aws"),
+    "hdfs": ("hdfs", "hadoop"),
+    "azfs": ("azure", "azure"),
+}
 
 
 def register_beam_stores() -> None:
     """Lets every path be on a store of Beam's. Beam is imported when the first one is used."""
     for scheme in _SCHEMES:
-        register_store(scheme, BeamFiles)
+        register_store(scheme, functools.partial(_make, scheme))
+
+
+def _make(scheme: str) -> "BeamFiles":
+    package, extra = _SCHEMES[scheme]
+    if importlib.util.find_spec(package) is None:
+        raise DataError(
+            f"{scheme}:// needs {package}: pip install 'apache-beam[{extra}]'"
+        )
+    return BeamFiles()
 
 
 class BeamFiles:
@@ -134,11 +150,15 @@ def _telling(path: str) -> Iterator[Any]:
     try:
         system = FileSystems.get_filesystem(path)
     except (ValueError, ImportError, BeamIOError) as e:
-        reason = " ".join(str(e).split())
-        raise DataError(f"{path}: Beam cannot open it: {reason}") from e
+        raise DataError(f"{path}: Beam cannot open it: {_reason(e)}") from e
     try:
         yield system
     except BeamIOError as e:
-        details = "; ".join(map(str, (e.exception_details or {}).values()))
-        reason = " ".join(f"{e} {details}".split())
-        raise OSError(errno.EIO, reason, path) from e
+        raise OSError(errno.EIO, _reason(e), path) from e
+
+
+def _reason(error: Exception) -> str:
+    """What went wrong in the first place, in one line."""
+    while details := getattr(error, "exception_details", None):
+        error = next(iter(details.values()))
+    return " ".join(str(error).split()) or type(error).__name__
