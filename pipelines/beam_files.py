@@ -14,7 +14,7 @@ import os
 import posixpath
 import shutil
 from collections.abc import Callable, Iterator
-from typing import Any, cast
+from typing import Any
 
 from deepmac.data.files import CHUNK_BYTES, register_store
 from deepmac.data.local_files import temporary_name
@@ -53,11 +53,11 @@ class BeamFiles:
             return system.size(path)
 
     def read(self, path: str) -> bytes:
-        with self._opened(path) as file:
+        with self.open(path) as file:
             return file.read()
 
     def read_range(self, path: str, start: int, end: int) -> bytes:
-        with self._opened(path) as file:
+        with self.open(path) as file:
             file.seek(start)
             return file.read(end - start)
 
@@ -68,12 +68,7 @@ class BeamFiles:
         with _telling(path) as system:
             # As they are stored: whoever reads knows what is packed.
             raw = CompressionTypes.UNCOMPRESSED
-            return cast(io.RawIOBase, system.open(path, compression_type=raw))
-
-    @contextlib.contextmanager
-    def _opened(self, path: str) -> Iterator[Any]:
-        with self.open(path) as file, _telling(path):
-            yield file
+            return _Reader(path, system.open(path, compression_type=raw))
 
     def version(self, path: str) -> str:
         size = self.size(path)
@@ -117,7 +112,7 @@ class BeamFiles:
     ) -> None:
         if wanted is not None and not wanted():
             return
-        with self._opened(path) as file:
+        with self.open(path) as file:
             self._put(to, file)
 
     def remove(self, path: str) -> None:
@@ -141,6 +136,40 @@ class BeamFiles:
                 system.rename([written], [path])
 
 
+class _Reader(io.RawIOBase):
+    """A file that Beam has opened. What its client raises becomes what a file would raise."""
+
+    def __init__(self, path: str, file: Any):
+        self._path, self._file = path, file
+
+    def readable(self) -> bool:
+        return True
+
+    def seekable(self) -> bool:
+        return True
+
+    def tell(self) -> int:
+        return self._file.tell()
+
+    def seek(self, offset: int, whence: int = io.SEEK_SET) -> int:
+        with _refusals_told(self._path):
+            return self._file.seek(offset, whence)
+
+    def readinto(self, buffer: Any) -> int:
+        with _refusals_told(self._path):
+            data = self._file.read(len(buffer))
+        buffer[: len(data)] = data
+        return len(data)
+
+    def readall(self) -> bytes:
+        with _refusals_told(self._path):
+            return self._file.read()
+
+    def close(self) -> None:
+        self._file.close()
+        super().close()
+
+
 @contextlib.contextmanager
 def _telling(path: str) -> Iterator[Any]:
     """Beam's file system of a path; what it raises becomes what `open` would raise."""
@@ -151,9 +180,24 @@ def _telling(path: str) -> Iterator[Any]:
         system = FileSystems.get_filesystem(path)
     except (ValueError, ImportError, BeamIOError) as e:
         raise DataError(f"{path}: Beam cannot open it: {_reason(e)}") from e
-    try:
+    with _refusals_told(path):
         yield system
+
+
+@contextlib.contextmanager
+def _refusals_told(path: str) -> Iterator[None]:
+    from apache_beam.io.filesystem import BeamIOError
+
+    try:
+        yield
     except BeamIOError as e:
+        raise OSError(errno.EIO, _reason(e), path) from e
+    except (OSError, DataError):
+        raise
+    except Exception as e:
+        if type(e).__module__ == "builtins":  # a bug
+            raise
+        # Each client has errors of its own, which Beam lets through where it reads.
         raise OSError(errno.EIO, _reason(e), path) from e
 
 

@@ -255,3 +255,25 @@ def test_requests_in_parallel_keep_their_order_and_few_results():
 
     with pytest.raises(OSError, match="0"):
         list(files.map_requests(fail, range(10)))
+
+
+@pytest.mark.parametrize("place", ["beam"], indirect=True)
+def test_what_a_client_raises_as_beam_reads_is_told_of_the_store(place, monkeypatch):
+    from apache_beam.io.gcp.gcsfilesystem import GCSFileSystem
+
+    client_error = type("ClientError", (Exception,), {"__module__": "messages"})
+
+    class Failing(io.RawIOBase):
+        def readable(self):
+            return True
+
+        def readinto(self, buffer):
+            raise client_error("503 Slow Down")
+
+    path = join(place, "x")
+    files.write_file(path, b"1")
+    monkeypatch.setattr(GCSFileSystem, "open", lambda *_, **__: Failing())
+    with pytest.raises(Unreachable, match="folder/x: cannot be read: 503 Slow Down"):
+        files.read_file(path)
+    with pytest.raises(Unreachable, match="503 Slow Down"), files.reading(path) as file:
+        file.read(1)
