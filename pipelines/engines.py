@@ -35,12 +35,6 @@ from apache_beam.version import __version__ as beam_version
 
 from deepmac.errors import DataError, OptionError
 
-# Options of Beam's Java runners that its Python side hands on without knowing them.
-JAVA_FLAGS = {
-    "flink": ("--number_of_execution_retries", "--execution_retry_delay"),
-    "spark": (),
-}
-_RETRIES = ("--number_of_execution_retries=3", "--execution_retry_delay=5000")  # ms
 _SECONDS = 5.0  # for an answer from a machine that may not be there
 _LOCAL = ("[local]", "[auto]")
 _log = logging.getLogger("apache_beam.deepmac")  # shown with --verbose
@@ -51,13 +45,23 @@ def kind_of(runner: str | None) -> str:
     return (runner or "").split(".")[-1].lower().removesuffix("runner")
 
 
-def defaults(runner: str | None, args: list[str]) -> list[str]:
-    """The flags that we add for the engine, where the user gives none."""
-    given = {arg.split("=")[0] for arg in args}
-    if kind_of(runner) != "flink":
-        return []
-    # Without these Flink ends the job with the first worker that it loses.
-    return [flag for flag in _RETRIES if flag.split("=")[0] not in given]
+class RestartOptions(PipelineOptions):
+    """Options of Beam's Flink runner in Java, which Beam's Python side does not know."""
+
+    @classmethod
+    def _add_argparse_args(cls, parser):
+        parser.add_argument("--number_of_execution_retries", type=int)
+        parser.add_argument("--execution_retry_delay", type=int)  # ms
+
+
+def set_defaults(options: PipelineOptions) -> None:
+    """Without these Flink ends the job with the first worker that it loses."""
+    view = options.view_as(RestartOptions)
+    if kind_of(options.view_as(StandardOptions).runner) == "flink":
+        if view.number_of_execution_retries is None:
+            view.number_of_execution_retries = 3
+        if view.execution_retry_delay is None:
+            view.execution_retry_delay = 5000
 
 
 def check_options(options: PipelineOptions) -> None:

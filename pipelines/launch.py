@@ -54,8 +54,6 @@ def parse_beam_args(
     parser = _Parser(allow_abbrev=False, add_help=False, usage=argparse.SUPPRESS)
     for options_class in PipelineOptions.__subclasses__():
         options_class._add_argparse_args(parser)
-    for flag in {flag for flags in engines.JAVA_FLAGS.values() for flag in flags}:
-        parser.add_argument(flag)
     known, unknown = parser.parse_known_args(list(beam_args))
     if unknown:
         name = unknown[0].split("=")[0]
@@ -78,8 +76,8 @@ def parse_beam_args(
     if known.direct_num_workers != 1 and not _given(args, "--direct_running_mode"):
         # Beam's default mode ignores the number of workers.
         args.append("--direct_running_mode=multi_processing")
-    args += engines.defaults(known.runner, args)
     options = PipelineOptions(args)
+    engines.set_defaults(options)
     _check_runner(options)
     engines.check_options(options)
     return options
