@@ -1,9 +1,10 @@
 """A standalone Flink cluster: a job manager, and hosts with a task manager and a worker pool each.
 
 By default the hosts are addresses of the loopback range. A script that wants to cut a host off puts
-it into a network namespace: `Host(..., address=..., prefix=["ip", "netns", "exec", NAME])`.
+it into a network namespace: `Place(address, ("ip", "netns", "exec", NAME))`.
 """
 
+import dataclasses
 import json
 import socket
 import sys
@@ -78,6 +79,9 @@ class JobManager:
 
     def num_slots(self) -> int:
         return self.ask("/overview")["slots-total"]
+
+    def num_free_slots(self) -> int:
+        return self.ask("/overview")["slots-available"]
 
 
 class Host:
@@ -168,6 +172,17 @@ _ALL = {
 }
 
 
+@dataclasses.dataclass(frozen=True)
+class Place:
+    """Where a host is: its address, and what to put before a command so that it runs there."""
+
+    address: str
+    prefix: Sequence[str] = ()
+
+
+LOOPBACK = (Place("127.0.0.1"), Place("127.0.0.2"))
+
+
 class FlinkCluster:
     """One job manager and hosts of one slot each.
 
@@ -176,21 +191,28 @@ class FlinkCluster:
         hosts: what runs the work.
     """
 
-    def __init__(self, folder: Path, num_hosts: int = 2, **host_options: Any):
+    def __init__(
+        self,
+        folder: Path,
+        places: Sequence[Place] = LOOPBACK,
+        manager_address: str = "127.0.0.1",
+        **host_options: Any,
+    ):
         folder.mkdir(parents=True, exist_ok=True)
         self.folder = folder
-        self.manager = JobManager(folder)
+        self.manager = JobManager(folder, address=manager_address)
         self.pool_port = free_port()
         self.hosts = [
             Host(
                 f"host{i}",
                 folder,
                 self.manager,
-                address=f"127.0.0.{i + 1}",
+                address=place.address,
+                prefix=place.prefix,
                 pool_port=self.pool_port,
                 **host_options,
             )
-            for i in range(num_hosts)
+            for i, place in enumerate(places)
         ]
 
     @property

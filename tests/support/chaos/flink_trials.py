@@ -1,0 +1,257 @@
+"""A job on a real Flink cluster whose processes are killed, slowed and cut off."""
+
+import contextlib
+import dataclasses
+import itertools
+import os
+import random
+import signal
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+
+from engine_processes import EngineProcess
+from flink_cluster import FlinkCluster, Host, flink_cluster
+from small_dataset import SmallDataset
+
+from chaos.network import Network, missing, network
+from chaos.table import Outcome
+from chaos.trials import LocalPlace
+from deepmac.data.verify import verify
+from pipelines.unit_files import COMMITS
+
+NUM_UNITS = 32
+UNIT_IMAGES = 4  # predicted together, so that a unit is one call
+SECONDS = 300  # that a run may take, most of which Flink waits for those who do not answer
+SUPERVISOR_SECONDS = 3  # until a process that was killed is started again
+CUT_SECONDS = 60
+_SUPPORT = Path(__file__).resolve().parents[1]
+_OURS = {"PYTHONPATH": str(_SUPPORT)}  # where workers find the predictor
+
+
+@contextlib.contextmanager
+def flink_chaos(folder: Path, seed: int, **options) -> Iterator["FlinkChaos"]:
+    """A cluster to be disturbed; on hosts that can be cut off where that is possible."""
+    with contextlib.ExitStack() as stack:
+        made, places = None, {}
+        if not (reason := missing()):
+            made = stack.enter_context(network(2))
+            places = {"places": made.places, "manager_address": made.address}
+        cluster = stack.enter_context(
+            flink_cluster(folder / "cluster", environment=_OURS, **places)
+        )
+        chaos = FlinkChaos(folder, cluster, seed, network=made, **options)
+        if reason:
+            print(f"left out: {_CUT}: {reason}", file=sys.stderr, flush=True)
+        yield chaos
+
+
+_CUT = "host cut off"
+
+
+class Launcher:
+    """One run of the command."""
+
+    def __init__(self, command: Sequence[str], said: Path):
+        self._said = said
+        with said.open("wb") as file:
+            self.process = subprocess.Popen(
+                command,
+                env={**os.environ, **_OURS, "PYTHONSAFEPATH": "1"},
+                stdin=subprocess.DEVNULL,
+                stdout=subprocess.DEVNULL,
+                stderr=file,
+            )
+
+    def said(self) -> str:
+        return self._said.read_text(errors="replace")
+
+    def wait(self) -> int:
+        try:
+            return self.process.wait(SECONDS)
+        except subprocess.TimeoutExpired:
+            self.process.kill()
+            raise AssertionError(f"the job hangs:\n{self.said()}") from None
+
+
+class FlinkChaos:
+    """Trials on one cluster; each writes to a directory of its own.
+
+    Attributes:
+        kinds: of faults, by name.
+        said: what the launchers of the last trial said at their ends.
+    """
+
+    def __init__(
+        self,
+        folder: Path,
+        cluster: FlinkCluster,
+        seed: int,
+        *,
+        network: Network | None = None,
+        cut_seconds: float = CUT_SECONDS,
+    ):
+        self._folder, self._cluster, self._network = folder, cluster, network
+        self._cut_seconds = cut_seconds
+        self._random = random.Random(seed)
+        self._place, self._number = LocalPlace(folder), itertools.count()
+        self._data = SmallDataset(folder / "data", NUM_UNITS * UNIT_IMAGES).write()
+        self._log = folder / "begun"
+        self.said: list[str] = []
+        out = self._place.new()
+        assert self._wait(self._start(out)) == 0, self.said
+        self._quiet = self._place.contents(out)
+        self.kinds: dict[str, Callable[[], Outcome]] = {
+            "task manager killed": self._task_manager_killed,
+            "Python worker killed": self._worker_killed,
+            "worker pool killed": self._pool_killed,
+            "job manager killed": self._job_manager_killed,
+            "worker slowed ten times": self._worker_slowed,
+            "launcher killed": self._launcher_killed,
+        }
+        if network:
+            self.kinds[f"{_CUT} for {cut_seconds:g} s"] = self._host_cut_off
+
+    def trials(self, count: int) -> Iterator[Outcome]:
+        """Outcomes, kind after kind in turn."""
+        for name in itertools.islice(itertools.cycle(self.kinds), count):
+            yield self.trial(name)
+
+    def trial(self, name: str) -> Outcome:
+        self._settle()
+        self._log.unlink(missing_ok=True)
+        self.said = []
+        return dataclasses.replace(self.kinds[name](), fault=name)
+
+    def _task_manager_killed(self) -> Outcome:
+        return self._killed(lambda host: host.task_manager)
+
+    def _pool_killed(self) -> Outcome:
+        """And the workers with it."""
+        return self._killed(lambda host: host.pool)
+
+    def _job_manager_killed(self) -> Outcome:
+        return self._killed(lambda _: self._cluster.manager.process)
+
+    def _killed(self, which: Callable[[Host], EngineProcess]) -> Outcome:
+        out, launcher, host = self._begun()
+        process = which(host)
+        process.kill()
+        time.sleep(SUPERVISOR_SECONDS)
+        process.start()
+        return self._recovered(out, self._wait(launcher))
+
+    def _worker_killed(self) -> Outcome:
+        out, launcher, host = self._begun()
+        os.kill(self._worker(host), signal.SIGKILL)
+        return self._recovered(out, self._wait(launcher))
+
+    def _worker_slowed(self) -> Outcome:
+        out, launcher, host = self._begun()
+        with _slowed(self._worker(host)):
+            return self._recovered(out, self._wait(launcher))
+
+    def _host_cut_off(self) -> Outcome:
+        out, launcher, host = self._begun()
+        assert self._network
+        self._network.cut(self._cluster.hosts.index(host), self._cut_seconds)
+        return self._recovered(out, self._wait(launcher))
+
+    def _launcher_killed(self) -> Outcome:
+        """The job goes on, and the command is given again meanwhile."""
+        out, launcher, _ = self._begun()
+        launcher.process.kill()
+        return self._recovered(out, self._wait(launcher))
+
+    def _begun(self) -> tuple[str, Launcher, Host]:
+        """A job of which some units are done, and a host to be disturbed, which has a worker."""
+        out, host = self._place.new(), self._random.choice(self._cluster.hosts)
+        number = self._random.randrange(1, NUM_UNITS * 3 // 4)
+        launcher = self._start(out)
+        _wait_until(
+            lambda: self._num_committed(out) >= number and host.worker_ids(),
+            "the job does not begin",
+            launcher,
+        )
+        return out, launcher, host
+
+    def _num_committed(self, out: str) -> int:
+        return len(list(Path(out, COMMITS).glob("[!.]*.json")))
+
+    def _worker(self, host: Host) -> int:
+        return self._random.choice(host.worker_ids())
+
+    def _start(self, out: str) -> Launcher:
+        command = [
+            *(sys.executable, "-m", "deepmac", "label", *self._data.flags),
+            *("--model=chaos.unhurried:predictor", f"--checkpoint={self._log}"),
+            *(f"--unit_images={UNIT_IMAGES}", f"--micro_batch={UNIT_IMAGES}"),
+            *(f"--out={out}", "--", *self._cluster.flags),
+        ]
+        return Launcher(command, self._folder / f"launcher-{next(self._number)}.log")
+
+    def _wait(self, launcher: Launcher) -> int:
+        status = launcher.wait()
+        self.said.append(launcher.said())
+        return status
+
+    def _recovered(self, out: str, status: int) -> Outcome:
+        """Gives the command again where it failed, and compares the output."""
+        runs = 1
+        while status and runs < 3:
+            self._cluster.wait_for_slots()
+            status, runs = self._wait(self._start(out)), runs + 1
+        mine = self._place.contents(out)
+        names = {*self._quiet, *mine}
+        differ = sorted(n for n in names if self._quiet.get(n) != mine.get(n))
+        assert not status, self.said
+        assert not differ, (differ, self.said)
+        assert not (findings := verify(out).findings), findings
+        num_begun = len(self._log.read_text().split())
+        return Outcome(job="label", runs=runs, recomputed=num_begun - NUM_UNITS)
+
+    def _settle(self) -> None:
+        """Until nothing of the last trial runs any more."""
+
+        def is_quiet() -> bool:
+            busy = [host for host in self._cluster.hosts if host.worker_ids()]
+            return not busy and self._cluster.manager.num_free_slots() == 2
+
+        self._cluster.wait_for_slots()
+        _wait_until(is_quiet, "something of the last trial goes on")
+
+
+@contextlib.contextmanager
+def _slowed(process_id: int) -> Iterator[None]:
+    """Stops a process for nine tenths of each second, as long as it is there."""
+    end = threading.Event()
+
+    def run() -> None:
+        with contextlib.suppress(ProcessLookupError):
+            while not end.wait(0.1):
+                os.kill(process_id, signal.SIGSTOP)
+                end.wait(0.9)
+                os.kill(process_id, signal.SIGCONT)
+
+    thread = threading.Thread(target=run)
+    thread.start()
+    try:
+        yield
+    finally:
+        end.set()
+        thread.join()
+
+
+def _wait_until(
+    ready: Callable[[], object], complaint: str, launcher: Launcher | None = None
+) -> None:
+    deadline = time.monotonic() + SECONDS
+    while not ready():
+        said = launcher.said() if launcher else ""
+        has_ended = launcher is not None and launcher.process.poll() is not None
+        assert not has_ended, f"the job ended before it was disturbed:\n{said}"
+        assert time.monotonic() < deadline, f"{complaint}\n{said}"
+        time.sleep(0.05)
