@@ -6,7 +6,7 @@ JAX_BIN := .venv-jax/bin
 # XLA compiles each shape of each operation; for tests it need not optimise.
 HASTY := XLA_FLAGS=--xla_backend_optimization_level=0
 
-.PHONY: help venv venv-garden venv-jax quickstart test test-fast test-garden test-jax fuzz lint format clean
+.PHONY: help venv venv-garden venv-jax quickstart test test-fast test-garden test-jax engines test-engines fuzz lint format clean
 
 help:
 	@echo "make quickstart   set up and run the main job on generated data"
@@ -15,6 +15,7 @@ help:
 	@echo "make fuzz         look for inputs that break something, an hour of CPU time"
 	@echo "make test-garden  set up .venv-garden, which has the Model Garden, and test against it"
 	@echo "make test-jax     set up .venv-jax, which has no TensorFlow, and test there"
+	@echo "make test-engines fetch Flink, Spark and Prism, and test on them (needs Java 17, Maven and Go)"
 	@echo "make lint         ruff and pyright"
 	@echo "make venv         only set up .venv"
 
@@ -53,11 +54,11 @@ WITHOUT_BROWSER := command -v chromium > /dev/null || \
 WORKERS ?= 2
 
 test: venv
-	$(BIN)/python -m pytest --numprocesses $(WORKERS) --dist worksteal
+	$(BIN)/python -m pytest --numprocesses $(WORKERS) --dist worksteal -m "not engines"
 	@$(WITHOUT_BROWSER)
 
 test-fast: venv
-	$(BIN)/python -m pytest --numprocesses $(WORKERS) --dist worksteal -m "not slow"
+	$(BIN)/python -m pytest --numprocesses $(WORKERS) --dist worksteal -m "not slow and not engines"
 	@$(WITHOUT_BROWSER)
 
 TARGETS ?= config coco rle records checkpoints images
@@ -98,6 +99,13 @@ test-jax: venv-jax
 	$(HASTY) $(JAX_BIN)/pytest tests/without_tensorflow tests/model/test_mask_heads.py \
 	  -k "not hourglass10 and not hourglass32"
 
+# What runs on other engines than our processes; downloads some 500 MB the first time.
+engines: venv
+	$(BIN)/python tests/support/engine_files.py
+
+test-engines: engines
+	$(BIN)/python -m pytest -m engines tests/engines
+
 lint: venv
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
@@ -108,4 +116,4 @@ format: venv
 	$(BIN)/ruff format .
 
 clean:
-	rm -rf .venv .venv-garden .venv-jax build dist *.egg-info quickstart
+	rm -rf .venv .venv-garden .venv-jax .engines build dist *.egg-info quickstart

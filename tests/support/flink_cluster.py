@@ -214,14 +214,40 @@ class FlinkCluster:
             )
             for i, place in enumerate(places)
         ]
+        self.job_server_port = free_port()
+        self.job_server = EngineProcess(
+            "job server",
+            [
+                *("java", "-XX:+UseSerialGC", "-XX:TieredStopAtLevel=1"),
+                *("-jar", str(engine_files.job_server_jar("flink"))),
+                *("--flink-master", self.manager.url),
+                *("--job-port", str(self.job_server_port)),
+                *("--artifact-port", "0", "--expansion-port", "-1"),
+                *("--artifacts-dir", str(folder / "artifacts")),
+            ],
+            folder / "job-server.log",
+        )
 
     @property
     def flags(self) -> list[str]:
         """What submits a job to this cluster."""
+        jar = engine_files.job_server_jar("flink")
+        return [*self._flags, f"--flink_job_server_jar={jar}"]
+
+    @property
+    def flags_of_job_server(self) -> list[str]:
+        """The same through a job server that goes on running, which saves starting one."""
+        port = self.job_server_port
+        if not self.job_server.is_running:
+            self.job_server.start()
+            self.job_server.wait_for(lambda: listens("localhost", port))
+        return [*self._flags, f"--job_endpoint=localhost:{port}"]
+
+    @property
+    def _flags(self) -> list[str]:
         return [
             "--runner=FlinkRunner",
             f"--flink_master={self.manager.url}",
-            f"--flink_job_server_jar={engine_files.job_server_jar('flink')}",
             "--environment_type=EXTERNAL",
             f"--environment_config={WORKERS}:{self.pool_port}",
             f"--parallelism={len(self.hosts)}",
@@ -242,6 +268,7 @@ class FlinkCluster:
             )
 
     def stop(self) -> None:
+        self.job_server.stop()
         for host in self.hosts:
             host.stop()
         self.manager.process.stop()
