@@ -44,9 +44,11 @@ class JobManager:
     ):
         self.address = address
         self.rpc_port, self.rest_port = free_port(), free_port()
+        # Flink calls one of its own services "localhost", whatever address it is given.
+        bind = address if address.startswith("127.") else "0.0.0.0"
         ours = {
             "jobmanager.rpc.address": address,
-            "jobmanager.bind-host": address,
+            "jobmanager.bind-host": bind,
             "jobmanager.rpc.port": str(self.rpc_port),
             "jobmanager.memory.process.size": "768m",
             "rest.address": address,

@@ -3,13 +3,14 @@
 import contextlib
 import dataclasses
 import itertools
+import multiprocessing
 import os
 import random
 import signal
-import subprocess
 import sys
 import threading
 import time
+import traceback
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
@@ -21,14 +22,16 @@ from chaos.network import Network, missing, network
 from chaos.table import Outcome
 from chaos.trials import LocalPlace
 from deepmac.data.verify import verify
+from pipelines import infer
 from pipelines.unit_files import COMMITS
 
 NUM_UNITS = 32
-UNIT_IMAGES = 4  # predicted together, so that a unit is one call
+UNIT_IMAGES = 1  # so that a unit is one call of the predictor
 SECONDS = 300  # that a run may take, most of which Flink waits for those who do not answer
 SUPERVISOR_SECONDS = 3  # until a process that was killed is started again
 CUT_SECONDS = 60
 _SUPPORT = Path(__file__).resolve().parents[1]
+_fork = multiprocessing.get_context("fork")
 _OURS = {"PYTHONPATH": str(_SUPPORT)}  # where workers find the predictor
 
 
@@ -53,28 +56,35 @@ _CUT = "host cut off"
 
 
 class Launcher:
-    """One run of the command."""
+    """One run of the command, in a fork of this process, which has imported Beam already."""
 
-    def __init__(self, command: Sequence[str], said: Path):
+    def __init__(self, arguments: Sequence[str], said: Path):
         self._said = said
-        with said.open("wb") as file:
-            self.process = subprocess.Popen(
-                command,
-                env={**os.environ, **_OURS, "PYTHONSAFEPATH": "1"},
-                stdin=subprocess.DEVNULL,
-                stdout=subprocess.DEVNULL,
-                stderr=file,
-            )
+        self.process = _fork.Process(target=_label, args=(arguments, said))
+        self.process.start()
 
     def said(self) -> str:
-        return self._said.read_text(errors="replace")
+        return self._said.read_text(errors="replace") if self._said.exists() else ""
 
     def wait(self) -> int:
-        try:
-            return self.process.wait(SECONDS)
-        except subprocess.TimeoutExpired:
+        self.process.join(SECONDS)
+        if self.process.exitcode is None:
             self.process.kill()
-            raise AssertionError(f"the job hangs:\n{self.said()}") from None
+            raise AssertionError(f"the job hangs:\n{self.said()}")
+        return self.process.exitcode
+
+
+def _label(arguments: Sequence[str], said: Path) -> None:
+    null, file = os.open(os.devnull, os.O_RDWR), os.open(said, os.O_CREAT | os.O_WRONLY)
+    for source, number in ((null, 0), (null, 1), (file, 2)):
+        os.dup2(source, number)
+    try:
+        os._exit(infer.main(list(arguments)))
+    except SystemExit as e:
+        os._exit(e.code if isinstance(e.code, int) else 1)
+    except BaseException:
+        traceback.print_exc()
+        os._exit(70)
 
 
 class FlinkChaos:
@@ -185,13 +195,13 @@ class FlinkChaos:
         return self._random.choice(host.worker_ids())
 
     def _start(self, out: str) -> Launcher:
-        command = [
-            *(sys.executable, "-m", "deepmac", "label", *self._data.flags),
+        arguments = [
+            *self._data.flags,
             *("--model=chaos.unhurried:predictor", f"--checkpoint={self._log}"),
             *(f"--unit_images={UNIT_IMAGES}", f"--micro_batch={UNIT_IMAGES}"),
-            *(f"--out={out}", "--", *self._cluster.flags),
+            *(f"--out={out}", *self._cluster.flags),
         ]
-        return Launcher(command, self._folder / f"launcher-{next(self._number)}.log")
+        return Launcher(arguments, self._folder / f"launcher-{next(self._number)}.log")
 
     def _wait(self, launcher: Launcher) -> int:
         status = launcher.wait()
@@ -251,7 +261,7 @@ def _wait_until(
     deadline = time.monotonic() + SECONDS
     while not ready():
         said = launcher.said() if launcher else ""
-        has_ended = launcher is not None and launcher.process.poll() is not None
+        has_ended = launcher is not None and launcher.process.exitcode is not None
         assert not has_ended, f"the job ended before it was disturbed:\n{said}"
         assert time.monotonic() < deadline, f"{complaint}\n{said}"
         time.sleep(0.05)
