@@ -134,4 +134,4 @@ def test_a_worker_whose_launcher_died_while_it_started_ends():
     worker = [sys.executable, "-m", "pipelines.worker", str(os.getppid())]
     done = subprocess.run(worker, capture_output=True, text=True, timeout=60)
     assert done.returncode == 1
-    assert done.stderr == f"the launcher, process {os.getppid()}, has gone\n"
+    assert done.stderr == f"process {os.getppid()}, which started this one, has gone\n"

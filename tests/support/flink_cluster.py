@@ -2,15 +2,19 @@
 
 By default the hosts are addresses of the loopback range. A script that wants to cut a host off puts
 it into a network namespace: `Place(address, ("ip", "netns", "exec", NAME))`.
+
+Run as a program it starts one, prints the flags that submit to it, and stops it on Ctrl-C.
 """
 
+import contextlib
 import dataclasses
 import json
+import signal
 import socket
 import sys
+import tempfile
 import urllib.request
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -121,7 +125,7 @@ class Host:
         main = "org.apache.flink.runtime.taskexecutor.TaskManagerRunner"
         command = _java(
             f"-Djdk.net.hosts.file={hosts}",
-            *("-Xmx320m", "-XX:MaxDirectMemorySize=320m"),
+            *("-Xmx320m", "-XX:MaxDirectMemorySize=384m"),
             main,
             _configuration(folder / name, ours),
         )
@@ -150,7 +154,17 @@ class Host:
         if pool is None:
             return []
         tasks = Path(f"/proc/{pool.pid}/task").glob("*/children")
-        return [int(child) for path in tasks for child in path.read_text().split()]
+        children = [int(child) for path in tasks for child in path.read_text().split()]
+        return [child for child in children if not _has_ended(child)]
+
+
+def _has_ended(process_id: int) -> bool:
+    """Whether a process is gone, or nothing is left of it but its status."""
+    try:
+        stat = Path(f"/proc/{process_id}/stat").read_text()
+    except (FileNotFoundError, ProcessLookupError):
+        return True
+    return stat.rpartition(")")[2].split()[0] in "ZX"
 
 
 _MEMORY = {
@@ -159,8 +173,8 @@ _MEMORY = {
     "taskmanager.memory.framework.heap.size": "128m",
     "taskmanager.memory.framework.off-heap.size": "128m",
     "taskmanager.memory.managed.size": "64m",
-    "taskmanager.memory.network.min": "64m",
-    "taskmanager.memory.network.max": "64m",
+    "taskmanager.memory.network.min": "160m",
+    "taskmanager.memory.network.max": "160m",
     "taskmanager.memory.jvm-metaspace.size": "256m",
     "taskmanager.memory.jvm-overhead.min": "64m",
     "taskmanager.memory.jvm-overhead.max": "64m",
@@ -197,12 +211,12 @@ class FlinkCluster:
         self,
         folder: Path,
         places: Sequence[Place] = LOOPBACK,
-        manager_address: str = "127.0.0.1",
+        manager_options: Mapping[str, Any] | None = None,
         **host_options: Any,
     ):
         folder.mkdir(parents=True, exist_ok=True)
         self.folder = folder
-        self.manager = JobManager(folder, address=manager_address)
+        self.manager = JobManager(folder, **(manager_options or {}))
         self.pool_port = free_port()
         self.hosts = [
             Host(
@@ -283,7 +297,7 @@ class FlinkCluster:
         )
 
 
-@contextmanager
+@contextlib.contextmanager
 def flink_cluster(folder: Path, **options: Any) -> Iterator[FlinkCluster]:
     """Starts a cluster, and stops it at the end."""
     cluster = FlinkCluster(folder, **options)
@@ -313,3 +327,14 @@ def _java(*arguments: str | Path) -> list[str]:
         *("-cp", engine_files.class_path("flink"), str(main)),
         *("--configDir", str(folder)),
     ]
+
+
+if __name__ == "__main__":
+    with (
+        tempfile.TemporaryDirectory() as temporary,
+        flink_cluster(Path(temporary)) as started,
+        contextlib.suppress(KeyboardInterrupt),
+    ):
+        signal.signal(signal.SIGTERM, signal.default_int_handler)
+        print(*started.flags, flush=True)
+        signal.pause()

@@ -31,6 +31,14 @@ SECONDS = 300  # that a run may take, most of which Flink waits for those who do
 SUPERVISOR_SECONDS = 3  # until a process that was killed is started again
 CUT_SECONDS = 60
 _SUPPORT = Path(__file__).resolve().parents[1]
+# As docs/faults.md says: Beam's batch jobs take this from the cluster alone.
+RESTARTS = {
+    "restart-strategy.type": "failure-rate",
+    "restart-strategy.failure-rate.max-failures-per-interval": "5",
+    "restart-strategy.failure-rate.failure-rate-interval": "5 min",
+    "restart-strategy.failure-rate.delay": "5 s",
+}
+_HASTY = "--job_server_jvm_properties=-XX:TieredStopAtLevel=1"
 _fork = multiprocessing.get_context("fork")
 _OURS = {"PYTHONPATH": str(_SUPPORT)}  # where workers find the predictor
 
@@ -39,13 +47,14 @@ _OURS = {"PYTHONPATH": str(_SUPPORT)}  # where workers find the predictor
 def flink_chaos(folder: Path, seed: int, **options) -> Iterator["FlinkChaos"]:
     """A cluster to be disturbed; on hosts that can be cut off where that is possible."""
     with contextlib.ExitStack() as stack:
-        made, places = None, {}
+        made, places, manager = None, {}, {"settings": RESTARTS}
         if not (reason := missing()):
             made = stack.enter_context(network(2))
-            places = {"places": made.places, "manager_address": made.address}
-        cluster = stack.enter_context(
-            flink_cluster(folder / "cluster", environment=_OURS, **places)
+            places, manager["address"] = {"places": made.places}, made.address
+        cluster = flink_cluster(
+            folder / "cluster", manager_options=manager, environment=_OURS, **places
         )
+        cluster = stack.enter_context(cluster)
         chaos = FlinkChaos(folder, cluster, seed, network=made, **options)
         if reason:
             print(f"left out: {_CUT}: {reason}", file=sys.stderr, flush=True)
@@ -144,10 +153,12 @@ class FlinkChaos:
         return self._killed(lambda host: host.pool)
 
     def _job_manager_killed(self) -> Outcome:
-        return self._killed(lambda _: self._cluster.manager.process)
+        return self._killed(lambda _: self._cluster.manager.process, alone=True)
 
-    def _killed(self, which: Callable[[Host], EngineProcess]) -> Outcome:
-        out, launcher, host = self._begun()
+    def _killed(
+        self, which: Callable[[Host], EngineProcess], *, alone: bool = False
+    ) -> Outcome:
+        out, launcher, host = self._begun(alone=alone)
         process = which(host)
         process.kill()
         time.sleep(SUPERVISOR_SECONDS)
@@ -172,15 +183,15 @@ class FlinkChaos:
 
     def _launcher_killed(self) -> Outcome:
         """The job goes on, and the command is given again meanwhile."""
-        out, launcher, _ = self._begun()
+        out, launcher, _ = self._begun(alone=True)
         launcher.process.kill()
         return self._recovered(out, self._wait(launcher))
 
-    def _begun(self) -> tuple[str, Launcher, Host]:
+    def _begun(self, *, alone: bool = False) -> tuple[str, Launcher, Host]:
         """A job of which some units are done, and a host to be disturbed, which has a worker."""
         out, host = self._place.new(), self._random.choice(self._cluster.hosts)
         number = self._random.randrange(1, NUM_UNITS * 3 // 4)
-        launcher = self._start(out)
+        launcher = self._start(out, alone=alone)
         _wait_until(
             lambda: self._num_committed(out) >= number and host.worker_ids(),
             "the job does not begin",
@@ -194,12 +205,15 @@ class FlinkChaos:
     def _worker(self, host: Host) -> int:
         return self._random.choice(host.worker_ids())
 
-    def _start(self, out: str) -> Launcher:
+    def _start(self, out: str, *, alone: bool = False) -> Launcher:
+        """`alone`: with a job server of its own, as users do; the other one saves time."""
+        cluster = self._cluster
+        flags = [*cluster.flags, _HASTY] if alone else cluster.flags_of_job_server
         arguments = [
             *self._data.flags,
             *("--model=chaos.unhurried:predictor", f"--checkpoint={self._log}"),
             *(f"--unit_images={UNIT_IMAGES}", f"--micro_batch={UNIT_IMAGES}"),
-            *(f"--out={out}", *self._cluster.flags),
+            *(f"--out={out}", *flags),
         ]
         return Launcher(arguments, self._folder / f"launcher-{next(self._number)}.log")
 
