@@ -27,7 +27,9 @@ from pipelines.unit_files import COMMITS
 
 NUM_UNITS = 32
 UNIT_IMAGES = 1  # so that a unit is one call of the predictor
-SECONDS = 300  # that a run may take, most of which Flink waits for those who do not answer
+SECONDS = (
+    300  # that a run may take, most of which Flink waits for those who do not answer
+)
 SUPERVISOR_SECONDS = 3  # until a process that was killed is started again
 CUT_SECONDS = 60
 _SUPPORT = Path(__file__).resolve().parents[1]
@@ -133,11 +135,6 @@ class FlinkChaos:
         }
         if network:
             self.kinds[f"{_CUT} for {cut_seconds:g} s"] = self._host_cut_off
-
-    def trials(self, count: int) -> Iterator[Outcome]:
-        """Outcomes, kind after kind in turn."""
-        for name in itertools.islice(itertools.cycle(self.kinds), count):
-            yield self.trial(name)
 
     def trial(self, name: str) -> Outcome:
         self._settle()
