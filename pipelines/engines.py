@@ -52,6 +52,7 @@ class RestartOptions(PipelineOptions):
     def _add_argparse_args(cls, parser):
         parser.add_argument("--number_of_execution_retries", type=int)
         parser.add_argument("--execution_retry_delay", type=int)  # ms
+        parser.add_argument("--execution_mode_for_batch")
 
 
 def set_defaults(options: PipelineOptions) -> None:
@@ -62,6 +63,9 @@ def set_defaults(options: PipelineOptions) -> None:
             view.number_of_execution_retries = 3
         if view.execution_retry_delay is None:
             view.execution_retry_delay = 5000
+        if view.execution_mode_for_batch is None:
+            # Else all workers begin anew when one is lost.
+            view.execution_mode_for_batch = "BATCH"
 
 
 def check_options(options: PipelineOptions) -> None:

@@ -175,6 +175,7 @@ def finish(output: Output, manifest: Mapping[str, Any]) -> None:
         output.write(MANIFEST, data)
     output.remove_folder(PLAN)
     output.remove_folder(IN_FLIGHT)
+    output.remove_temporaries()  # of workers that died while the job went on
 
 
 def _merge(
