@@ -8,7 +8,6 @@ import apache_beam as beam
 import pytest
 from apache_beam.options.pipeline_options import DirectOptions, StandardOptions
 
-from deepmac.commands import command_line
 from deepmac.errors import DataError, OptionError
 from pipelines import build_dataset
 from pipelines.launch import parse_beam_args, run_pipeline, telling_why
@@ -21,27 +20,6 @@ def runner_of(*args):
 def test_jobs_run_on_the_local_runner_by_name():
     assert runner_of() == "FnApiRunner"
     assert runner_of("--runner=FlinkRunner") == "FlinkRunner"
-
-
-def test_secrets_of_stores_are_not_kept():
-    beam_args = [
-        *(
-            "--s3_secret_access_key=a b",
-            "--s3_session_token",
-            "c",
-            "--s3_region_name=d",
-        ),
-        *("--azure_connection_string=e=f;g", "--direct_num_workers", "2"),
-    ]
-    kept = command_line(
-        "deepmac build",
-        build_dataset.Options(annotations="A", images="I", out="O"),
-        beam_args,
-    )
-    assert kept.endswith(
-        " -- --s3_secret_access_key=... --s3_session_token ... --s3_region_name=d "
-        "--azure_connection_string=... --direct_num_workers 2"
-    )
 
 
 @pytest.mark.parametrize(
