@@ -175,7 +175,11 @@ def _telling(path: str) -> Iterator[Any]:
     """Beam's file system of a path; what it raises becomes what `open` would raise."""
     from apache_beam.io.filesystem import BeamIOError
     from apache_beam.io.filesystems import FileSystems
+    from apache_beam.options.pipeline_options import PipelineOptions
 
+    # Those of a job are set when its flags are read, and in its workers by Beam.
+    if FileSystems._pipeline_options is None:
+        FileSystems.set_options(PipelineOptions([]))
     try:
         system = FileSystems.get_filesystem(path)
     except (ValueError, ImportError, BeamIOError) as e:

@@ -174,7 +174,10 @@ def check_reachable(options: PipelineOptions) -> None:
 
 
 def _check_answers(flag: str, url: str, advice: str) -> None:
-    host, port = _address(url)
+    try:
+        host, port = _address(url)
+    except OptionError as e:
+        raise OptionError(f"{flag}: {e}") from None
     try:
         socket.create_connection((host, port), _SECONDS).close()
     except OSError as e:
@@ -219,7 +222,11 @@ class _SparkServer(_OnLeash, spark_runner.SparkJarJobServer):
 
 
 class _PrismServer(_OnLeash, prism_runner.PrismJobServer):
-    pass
+    """Without the filter of its log: with it, Beam prints that log whatever the level."""
+
+    def __init__(self, options):
+        super().__init__(options)
+        self._log_filter = None
 
 
 class _Serving:

@@ -15,6 +15,7 @@ from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any
 
 import deepmac
+from deepmac.commands import is_secret
 from deepmac.data.paths import printable
 from deepmac.errors import DataError
 from pipelines.json_lines import dump_document, dump_line
@@ -142,7 +143,13 @@ def run_units(
             facts: dict[str, Any] = {
                 "command": command,
                 "directory": os.getcwd(),
-                "beam": beam_options.get_all_options(drop_default=True),
+                "beam": {
+                    name: value
+                    for name, value in beam_options.get_all_options(
+                        drop_default=True
+                    ).items()
+                    if not is_secret(f"--{name}")
+                },
             }
             note_run(output, job, started, facts, has_finished=False)
             observed = launch.run_tasks(

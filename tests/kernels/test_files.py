@@ -235,6 +235,9 @@ def test_paths_that_are_none():
         files.read_file("gs:///x")
     with pytest.raises(DataError, match=r"ftp:// is not available here; name a local"):
         files.write_file("ftp://x/y", b"")
+    with pytest.raises(DataError, match="two slashes, as gs://x/y; for a local direct"):
+        files.read_file("gs:/x/y")
+    assert files.read_file("./gs:/x/y") is None
 
 
 def test_requests_in_parallel_keep_their_order_and_few_results():
