@@ -436,3 +436,19 @@ def test_requests_grow_with_the_units_by_eleven_each(strict_storage, monkeypatch
     # Nothing is listed, and nothing else asked, once for each unit.
     grown = counts[310] - counts[10]
     assert grown == {kind: 300 * n for kind, n in REQUESTS_OF_A_UNIT.items()}
+
+
+def test_a_worker_that_was_taken_for_dead_puts_its_data_in_place_all_the_same(
+    strict_storage, undisturbed, monkeypatch
+):
+    """The next launcher has tidied up between its upload and its record."""
+    create = files.create_file
+
+    def tidied_up_before(path, data):
+        if "/units/" in path:
+            files.remove_folder(f"{OUT}/attempts")
+        return create(path, data)
+
+    monkeypatch.setattr(files, "create_file", tidied_up_before)
+    run(OUT)
+    assert contents(strict_storage) == undisturbed
