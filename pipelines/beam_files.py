@@ -7,24 +7,40 @@ folders (HDFS), a file is replaced by removing the old one first. docs/storage.m
 
 import contextlib
 import errno
+import functools
+import importlib.util
 import io
 import os
 import posixpath
 import shutil
 from collections.abc import Callable, Iterator
-from typing import Any, cast
+from typing import Any
 
 from deepmac.data.files import CHUNK_BYTES, register_store
 from deepmac.data.local_files import temporary_name
 from deepmac.errors import DataError
 
-_SCHEMES = ("s3", "hdfs", "azfs")
+# Scheme -> the package that Beam needs for it, and the extra of Beam that brings it.
+_SCHEMES = {
+    "s3": ("boto3", "aws"),
+    "hdfs": ("hdfs", "hadoop"),
+    "azfs": ("azure", "azure"),
+}
 
 
 def register_beam_stores() -> None:
     """Lets every path be on a store of Beam's. Beam is imported when the first one is used."""
     for scheme in _SCHEMES:
-        register_store(scheme, BeamFiles)
+        register_store(scheme, functools.partial(_make, scheme))
+
+
+def _make(scheme: str) -> "BeamFiles":
+    package, extra = _SCHEMES[scheme]
+    if importlib.util.find_spec(package) is None:
+        raise DataError(
+            f"{scheme}:// needs {package}: pip install 'apache-beam[{extra}]'"
+        )
+    return BeamFiles()
 
 
 class BeamFiles:
@@ -37,11 +53,11 @@ class BeamFiles:
             return system.size(path)
 
     def read(self, path: str) -> bytes:
-        with self._opened(path) as file:
+        with self.open(path) as file:
             return file.read()
 
     def read_range(self, path: str, start: int, end: int) -> bytes:
-        with self._opened(path) as file:
+        with self.open(path) as file:
             file.seek(start)
             return file.read(end - start)
 
@@ -52,12 +68,7 @@ class BeamFiles:
         with _telling(path) as system:
             # As they are stored: whoever reads knows what is packed.
             raw = CompressionTypes.UNCOMPRESSED
-            return cast(io.RawIOBase, system.open(path, compression_type=raw))
-
-    @contextlib.contextmanager
-    def _opened(self, path: str) -> Iterator[Any]:
-        with self.open(path) as file, _telling(path):
-            yield file
+            return _Reader(path, system.open(path, compression_type=raw))
 
     def version(self, path: str) -> str:
         size = self.size(path)
@@ -101,7 +112,7 @@ class BeamFiles:
     ) -> None:
         if wanted is not None and not wanted():
             return
-        with self._opened(path) as file:
+        with self.open(path) as file:
             self._put(to, file)
 
     def remove(self, path: str) -> None:
@@ -125,20 +136,77 @@ class BeamFiles:
                 system.rename([written], [path])
 
 
+class _Reader(io.RawIOBase):
+    """A file that Beam has opened. What its client raises becomes what a file would raise."""
+
+    def __init__(self, path: str, file: Any):
+        self._path, self._file = path, file
+
+    def readable(self) -> bool:
+        return True
+
+    def seekable(self) -> bool:
+        return True
+
+    def tell(self) -> int:
+        return self._file.tell()
+
+    def seek(self, offset: int, whence: int = io.SEEK_SET) -> int:
+        with _refusals_told(self._path):
+            return self._file.seek(offset, whence)
+
+    def readinto(self, buffer: Any) -> int:
+        with _refusals_told(self._path):
+            data = self._file.read(len(buffer))
+        buffer[: len(data)] = data
+        return len(data)
+
+    def readall(self) -> bytes:
+        with _refusals_told(self._path):
+            return self._file.read()
+
+    def close(self) -> None:
+        self._file.close()
+        super().close()
+
+
 @contextlib.contextmanager
 def _telling(path: str) -> Iterator[Any]:
     """Beam's file system of a path; what it raises becomes what `open` would raise."""
     from apache_beam.io.filesystem import BeamIOError
     from apache_beam.io.filesystems import FileSystems
+    from apache_beam.options.pipeline_options import PipelineOptions
 
+    # Those of a job are set when its flags are read, and in its workers by Beam.
+    if FileSystems._pipeline_options is None:
+        FileSystems.set_options(PipelineOptions([]))
     try:
         system = FileSystems.get_filesystem(path)
     except (ValueError, ImportError, BeamIOError) as e:
-        reason = " ".join(str(e).split())
-        raise DataError(f"{path}: Beam cannot open it: {reason}") from e
-    try:
+        raise DataError(f"{path}: Beam cannot open it: {_reason(e)}") from e
+    with _refusals_told(path):
         yield system
+
+
+@contextlib.contextmanager
+def _refusals_told(path: str) -> Iterator[None]:
+    from apache_beam.io.filesystem import BeamIOError
+
+    try:
+        yield
     except BeamIOError as e:
-        details = "; ".join(map(str, (e.exception_details or {}).values()))
-        reason = " ".join(f"{e} {details}".split())
-        raise OSError(errno.EIO, reason, path) from e
+        raise OSError(errno.EIO, _reason(e), path) from e
+    except (OSError, DataError):
+        raise
+    except Exception as e:
+        if type(e).__module__ == "builtins":  # a bug
+            raise
+        # Each client has errors of its own, which Beam lets through where it reads.
+        raise OSError(errno.EIO, _reason(e), path) from e
+
+
+def _reason(error: Exception) -> str:
+    """What went wrong in the first place, in one line."""
+    while details := getattr(error, "exception_details", None):
+        error = next(iter(details.values()))
+    return " ".join(str(error).split()) or type(error).__name__

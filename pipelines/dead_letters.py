@@ -8,6 +8,7 @@ from rich.console import Console
 from rich.table import Table
 
 from deepmac.instances import AnnotationId, ImageId
+from pipelines.observation import COMMITTED
 
 if TYPE_CHECKING:
     from pipelines.units import Totals
@@ -70,6 +71,12 @@ def conclude(
         console.print(_table(totals.reasons))
     if (times := totals.observed.table()) is not None:
         console.print(times)
+        told = totals.observed.counters.get(COMMITTED, 0)
+        if told < (num_done := len(totals.units) - totals.num_resumed):
+            console.print(
+                f"The times are of {told} of {num_done} units: the runner lost what was told of "
+                f"the others. The counts below are whole."
+            )
     counts = totals.counts
     total, num_out, failed = (counts.get(name, 0) for name in _IMAGES)
     console.print(

@@ -52,6 +52,7 @@ class RestartOptions(PipelineOptions):
     def _add_argparse_args(cls, parser):
         parser.add_argument("--number_of_execution_retries", type=int)
         parser.add_argument("--execution_retry_delay", type=int)  # ms
+        parser.add_argument("--execution_mode_for_batch")
 
 
 def set_defaults(options: PipelineOptions) -> None:
@@ -62,6 +63,9 @@ def set_defaults(options: PipelineOptions) -> None:
             view.number_of_execution_retries = 3
         if view.execution_retry_delay is None:
             view.execution_retry_delay = 5000
+        if view.execution_mode_for_batch is None:
+            # Else all workers begin anew when one is lost.
+            view.execution_mode_for_batch = "BATCH"
 
 
 def check_options(options: PipelineOptions) -> None:
@@ -170,7 +174,10 @@ def check_reachable(options: PipelineOptions) -> None:
 
 
 def _check_answers(flag: str, url: str, advice: str) -> None:
-    host, port = _address(url)
+    try:
+        host, port = _address(url)
+    except OptionError as e:
+        raise OptionError(f"{flag}: {e}") from None
     try:
         socket.create_connection((host, port), _SECONDS).close()
     except OSError as e:
@@ -215,7 +222,11 @@ class _SparkServer(_OnLeash, spark_runner.SparkJarJobServer):
 
 
 class _PrismServer(_OnLeash, prism_runner.PrismJobServer):
-    pass
+    """Without the filter of its log: with it, Beam prints that log whatever the level."""
+
+    def __init__(self, options):
+        super().__init__(options)
+        self._log_filter = None
 
 
 class _Serving:

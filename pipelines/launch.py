@@ -16,6 +16,7 @@ from pathlib import Path
 import apache_beam as beam
 import grpc
 import orjson
+from apache_beam.io.filesystems import FileSystems
 from apache_beam.options.pipeline_options import (
     PipelineOptions,
     StandardOptions,
@@ -34,6 +35,7 @@ from pipelines.progress import Progress, show_progress
 from pipelines.unit_task import Task
 
 _MARK = "deepmac unit stopped: "
+_PATIENCE = 5.0  # seconds, of whoever presses Ctrl-C
 
 
 def parse_beam_args(
@@ -41,7 +43,8 @@ def parse_beam_args(
 ) -> PipelineOptions:
     """Beam's options, on `FnApiRunner` unless another runner is named.
 
-    Beam itself drops flags that it does not know and says so in a log line at most.
+    Beam itself drops flags that it does not know and says so in a log line at most. From here on
+    its FileSystems keep to the options, such as --hdfs_host.
 
     Args:
         beam_args: the flags.
@@ -81,6 +84,8 @@ def parse_beam_args(
     _check_runner(options)
     engines.check_options(options)
     dataflow.check(options)
+    # Jobs read and write before there is a pipeline, which would do this.
+    FileSystems.set_options(options)
     return options
 
 
@@ -219,7 +224,8 @@ def run_tasks(
         _ = pipeline | "Units" >> beam.Create(units) | "Do unit" >> do_unit
 
     def so_far() -> str:
-        progress.update()
+        with contextlib.suppress(DataError, OSError):  # then as of the last look
+            progress.update()
         return f"{progress.num_done} of {progress.num_units} units are done"
 
     with stop_at_once(so_far), show_progress(progress):
@@ -320,7 +326,8 @@ def stop_at_once(so_far: Callable[[], str]) -> Iterator[None]:
         if sys.stderr.isatty():
             Console(stderr=True).show_cursor()  # a progress bar hides it
             print(file=sys.stderr)
-        message = f"{reason}: {so_far()}; the same command goes on from there"
+        said = [reason, *_in_time(so_far)]
+        message = f"{': '.join(said)}; the same command goes on from there"
         print(message, file=sys.stderr, flush=True)
         os._exit(status)
 
@@ -346,6 +353,16 @@ def stop_at_once(so_far: Callable[[], str]) -> Iterator[None]:
         threading.excepthook = excepthook
         for number, handler in handlers.items():
             signal.signal(number, handler)
+
+
+def _in_time(say: Callable[[], str]) -> list[str]:
+    """What `say` returns; nothing where storage does not answer for as long as people wait."""
+    said = []
+    # In a thread of its own also because the one that is interrupted may hold what it needs.
+    thread = threading.Thread(target=lambda: said.append(say()), daemon=True)
+    thread.start()
+    thread.join(_PATIENCE)
+    return said
 
 
 def _kill_descendants(process_id: int) -> None:

@@ -8,6 +8,7 @@ import sys
 import threading
 import time
 from collections.abc import Iterator
+from typing import Any
 
 from deepmac.data import files
 from deepmac.errors import DataError
@@ -74,7 +75,7 @@ class Lease:
     def let_go(self) -> None:
         """Ends the lease, so that nobody needs to wait."""
         with contextlib.suppress(OSError, DataError):  # else it runs out
-            if files.read_file(self._path) == self._content:
+            if self._is_ours(files.read_file(self._path)):
                 files.remove_file(self._path)
 
     def _take(self) -> None:
@@ -92,7 +93,11 @@ class Lease:
             if seen is None:
                 taken = files.create_file(self._path, self._content)
             elif time.monotonic() - since > LEASE_SECONDS:
-                taken = files.replace_file(self._path, seen, self._content)
+                try:
+                    taken = files.replace_file(self._path, seen, self._content)
+                except FileNotFoundError:  # let go just now
+                    seen = None
+                    continue
             else:
                 time.sleep(_LOOK_SECONDS)
                 now = files.read_file(self._path)
@@ -111,15 +116,20 @@ class Lease:
         while not self._stop.wait(RENEW_SECONDS):
             renewed = self._next()
             try:
-                if files.replace_file(self._path, self._content, renewed):
-                    self._content = renewed
-                    continue
-            except FileNotFoundError:
-                pass
+                with contextlib.suppress(FileNotFoundError):
+                    if files.replace_file(self._path, self._content, renewed):
+                        self._content = renewed
+                        continue
+                found = files.read_file(self._path)
             except (OSError, DataError):
                 continue  # while the store is away, nobody else gets the lease either
-            self._is_lost = True
-            return
+            if found is None or not self._is_ours(found):
+                self._is_lost = True
+                return
+            self._content = found  # a renewal that was given up had arrived
+
+    def _is_ours(self, content: bytes | None) -> bool:
+        return _facts(content).get("holder") == self._holder
 
     def _next(self) -> bytes:
         """Contents unlike all others."""
@@ -145,9 +155,17 @@ def let_all_go() -> None:
         thread.join(5.0)
 
 
-def _described(content: bytes | None) -> str:
+def _facts(content: bytes | None) -> dict[str, Any]:
+    """What a lease says of its holder; empty where it says nothing."""
     try:
         facts = load_line(content or b"")
-        return f"on {facts['host']} (process {facts['process']})"
-    except (ValueError, KeyError, TypeError):
+    except ValueError:
+        return {}
+    return facts if isinstance(facts, dict) else {}
+
+
+def _described(content: bytes | None) -> str:
+    facts = _facts(content)
+    if not {"host", "process"} <= facts.keys():
         return "of somebody"
+    return f"on {facts['host']} (process {facts['process']})"

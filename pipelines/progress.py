@@ -11,6 +11,7 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, TextColumn
 from rich.progress import Progress as Bar
 
+from deepmac.errors import DataError
 from deepmac.text import one_line
 from pipelines.storage import Output
 from pipelines.unit_files import COMMITS, IN_FLIGHT, commit_name, mark_name, read_json
@@ -147,8 +148,12 @@ def _looks(
     """After each pause, what to say about the rate; says by itself what units hold up the job."""
     started, done_before = time.monotonic(), progress.num_done
     while not stop.wait(max(seconds, progress.look_seconds / _LOOK_SHARE)):
-        progress.update()
-        if line := progress.stall():
+        try:
+            progress.update()
+            line = progress.stall()
+        except (DataError, OSError):
+            continue  # whether the job can do without its storage, the job will see
+        if line:
             say(line)
         elapsed = time.monotonic() - started
         done = progress.num_done - done_before

@@ -47,10 +47,6 @@ class RemoteOutput(Output):
     def open(self, name: str) -> BinaryIO:
         return files.open_file(self.path(name))
 
-    def sizes(self, folder: str = "") -> dict[str, int]:
-        found = files.list_folder(self.path(folder))
-        return {name: size for name, size in found.items() if not is_temporary(name)}
-
     def entries(self) -> list[str]:
         names = files.list_entries(self.root)
         return [name for name in names if not is_temporary(name) and name != LEASE]
@@ -145,8 +141,11 @@ class RemoteOutput(Output):
         files.upload(data.finish(), self.path(attempt))
         is_ours = files.create_file(self.path(record_name), record)
         stored = record if is_ours else self.read(record_name)
-        if stored is not None:
-            self.complete(record_name, stored)
+        is_whole = stored is not None and self.complete(record_name, stored)
+        if is_ours and not is_whole:
+            # A launcher that took this worker for dead has removed what it had not committed yet.
+            files.upload(data.finish(), self.path(attempt))
+            self.complete(record_name, record)
         if not is_ours:
             self.remove(attempt)
         return is_ours

@@ -16,7 +16,7 @@ from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import BinaryIO
 
-from deepmac.data.files import is_remote, join
+from deepmac.data.files import is_remote, join, list_folder
 from deepmac.data.local_files import (
     TEMPORARY,
     is_temporary,
@@ -107,9 +107,10 @@ class Output(abc.ABC):
     def open(self, name: str) -> BinaryIO:
         """A file to read and seek in."""
 
-    @abc.abstractmethod
     def sizes(self, folder: str = "") -> dict[str, int]:
         """Name within the folder -> bytes, for every finished file in it."""
+        found = list_folder(self.path(folder))
+        return {name: size for name, size in found.items() if not is_temporary(name)}
 
     @abc.abstractmethod
     def entries(self) -> list[str]:
@@ -214,17 +215,6 @@ class LocalOutput(Output):
 
     def open(self, name: str) -> BinaryIO:
         return (self._folder / name).open("rb")
-
-    def sizes(self, folder: str = "") -> dict[str, int]:
-        try:
-            with os.scandir(self._folder / folder) as entries:
-                return {
-                    e.name: e.stat().st_size
-                    for e in entries
-                    if e.is_file() and not is_temporary(e.name)
-                }
-        except FileNotFoundError:
-            return {}
 
     def entries(self) -> list[str]:
         names = (path.name for path in self._folder.iterdir())

@@ -101,8 +101,11 @@ def plan_or_resume(
     output: Output,
     header: Header,
     plan: Callable[["PlanWriter"], dict[str, Any] | None],
-) -> Plan:
+) -> tuple[Plan, list[str]]:
     """The plan that is there, if it is whole and of this job; else a new one.
+
+    Returns:
+        The plan, and its `pending_units`.
 
     Raises:
         OptionError: the directory belongs to another job, or one with other options, or holds
@@ -122,10 +125,9 @@ def plan_or_resume(
         _check_same_job(output, stored, header)
     if stored is not None and stored == header.as_json() | {"plan": stored.get("plan")}:
         planned = Plan(**{key: stored["plan"][key] for key in _PLAN_SHAPE})
-        if _is_spilled(output, planned) or not pending_units(
-            output, planned, header.digest(planned)
-        ):
-            return planned
+        pending = pending_units(output, planned, header.digest(planned))
+        if not pending or _is_spilled(output, planned):
+            return planned, pending
     output.remove_folder(PLAN)
     output.write(JOB, dump_document(header.as_json()))
     writer = PlanWriter(output)
@@ -139,7 +141,7 @@ def plan_or_resume(
     )
     whole = header.as_json() | {"plan": dataclasses.asdict(planned)}
     output.write(JOB, dump_document(whole))
-    return planned
+    return planned, pending_units(output, planned, header.digest(planned))
 
 
 def _is_spilled(output: Output, planned: Plan) -> bool:

@@ -15,6 +15,7 @@ from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any
 
 import deepmac
+from deepmac.commands import is_secret
 from deepmac.data.paths import printable
 from deepmac.errors import DataError
 from pipelines.json_lines import dump_document, dump_line
@@ -30,7 +31,7 @@ from pipelines.unit_files import (
     note_run,
     parse_json,
 )
-from pipelines.unit_plan import Header, Plan, PlanWriter, pending_units, plan_or_resume
+from pipelines.unit_plan import Header, Plan, PlanWriter, plan_or_resume
 from pipelines.unit_task import Task, Unit, UnitReport, UnitWork
 
 if TYPE_CHECKING:
@@ -130,10 +131,9 @@ def run_units(
     with launch.stop_at_once(lambda: "no unit was being done"):
         paths = {name: printable(path) for name, path in (inputs or {}).items()}
         header = Header(job, deepmac.__version__, dict(options), paths)
-        planned = plan_or_resume(output, header, plan)
+        planned, pending = plan_or_resume(output, header, plan)
         unit_work = work(planned.context)
         digest = header.digest(planned)
-        pending = pending_units(output, planned, digest)
         progress = Progress(output, len(planned.num_items), pending, planned.num_images)
         observed = Observation()
         if pending:
@@ -143,7 +143,13 @@ def run_units(
             facts: dict[str, Any] = {
                 "command": command,
                 "directory": os.getcwd(),
-                "beam": beam_options.get_all_options(drop_default=True),
+                "beam": {
+                    name: value
+                    for name, value in beam_options.get_all_options(
+                        drop_default=True
+                    ).items()
+                    if not is_secret(f"--{name}")
+                },
             }
             note_run(output, job, started, facts, has_finished=False)
             observed = launch.run_tasks(
@@ -176,6 +182,7 @@ def finish(output: Output, manifest: Mapping[str, Any]) -> None:
         output.write(MANIFEST, data)
     output.remove_folder(PLAN)
     output.remove_folder(IN_FLIGHT)
+    output.remove_temporaries()  # of workers that died while the job went on
 
 
 def _merge(

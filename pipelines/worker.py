@@ -1,7 +1,7 @@
 """Entry of the worker processes that we start: Beam's own, without its logs on the terminal.
 
-The starting process gives its id as the only argument. What is logged still goes to the runner; the launcher shows it with `--verbose`; errors reach the
-launcher as errors.
+The process that starts it gives its id as the only argument. What is logged still goes to the
+runner, and with `--verbose` to the terminal; errors reach the launcher as errors.
 """
 
 import logging

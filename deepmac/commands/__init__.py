@@ -3,6 +3,7 @@
 import dataclasses
 import io
 import os
+import re
 import shlex
 import sys
 import types
@@ -13,6 +14,8 @@ from typing import Any
 import click
 
 from deepmac.errors import DeepmacError, did_you_mean
+
+_SECRET = re.compile("secret|token|password|connection_string")
 
 USER_ERROR = 2
 """Exit status of a user's mistake."""
@@ -86,6 +89,8 @@ def from_options(
 def command_line(command: str, options: Any, beam_args: Sequence[str] = ()) -> str:
     """What to type for a command with these options; those at their defaults are left out.
 
+    Secrets among Beam's arguments, such as keys of a store, are left out too: this is kept and shown.
+
     Args:
         command: its words.
         options: a dataclass made with `option` fields.
@@ -101,7 +106,24 @@ def command_line(command: str, options: Any, beam_args: Sequence[str] = ()) -> s
             continue
         values = value if isinstance(value, tuple) else (value,)
         words += [f"--{field.name}={one}" for one in values]
-    return shlex.join([*words, *(("--", *beam_args) if beam_args else ())])
+    return shlex.join([*words, *(("--", *_unsecret(beam_args)) if beam_args else ())])
+
+
+def is_secret(name: str) -> bool:
+    """Whether an option's value may not be kept: `--s3_secret_access_key`, say."""
+    return _SECRET.search(name.split("=")[0]) is not None
+
+
+def _unsecret(args: Sequence[str]) -> list[str]:
+    shown: list[str] = []
+    for before, arg in zip(("", *args), args, strict=False):
+        if is_secret(before) and "=" not in before:
+            shown.append("...")
+        elif is_secret(arg) and "=" in arg:
+            shown.append(f"{arg.split('=')[0]}=...")
+        else:
+            shown.append(arg)
+    return shown
 
 
 def _parameter(field: dataclasses.Field, hint: Any) -> click.Option:

@@ -75,15 +75,17 @@ class Assembler:
         """
         images, annotations = self._sort(items, into)
         in_order = sorted(images, key=id_order)
-        each = self.read_images(images[image_id].names for image_id in in_order)
+        each = iter(self.read_images(images[i].names for i in in_order))
         for image_id in in_order:
-            with self.times.of("read"):
-                found = next(each)
             mine = annotations.pop(image_id, [])
             try:
                 entry = images[image_id]
+                with self.times.of("read"):
+                    found = next(each)
                 started = time.perf_counter_ns()
-                encoded, header = self._image(found, entry, into.counts)
+                if isinstance(found, Unusable):
+                    raise found
+                encoded, header = found, self._check(found, entry, into.counts)
             except Unusable as e:
                 into.counts["images_failed"] += 1
                 into.counts["annotations_of_failed_images"] += len(mine)
@@ -164,15 +166,9 @@ class Assembler:
         annotation_id = annotation_id_of(annotation)
         into.failures.append(failure_of(image_id, annotation_id, "entry", error))
 
-    def _image(
-        self,
-        found: bytes | Unusable,
-        entry: ImageEntry,
-        counts: collections.Counter[str],
-    ) -> tuple[bytes, ImageHeader]:
-        if isinstance(found, Unusable):
-            raise found
-        encoded = found
+    def _check(
+        self, encoded: bytes, entry: ImageEntry, counts: collections.Counter[str]
+    ) -> ImageHeader:
         try:
             header = check_image(encoded, entry, self.max_pixels)
             if self.verify_images:
@@ -188,7 +184,7 @@ class Assembler:
         counts["images_turned"] += header.orientation != 1
         counts["sizes_mended"] += entry.height is None or entry.width is None
         counts["names_not_utf8"] += not is_unicode(entry.file_name)
-        return encoded, header
+        return header
 
 
 def check_image(encoded: bytes, entry: ImageEntry, max_pixels: int) -> ImageHeader:

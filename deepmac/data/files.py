@@ -126,9 +126,15 @@ def is_remote(path: str) -> bool:
     """Whether a path is in a store, rather than on a local or mounted file system.
 
     Raises:
-        DataError: it is in one that is not known.
+        DataError: it is in one that is not known, or only one slash follows the name of a store.
     """
     scheme = scheme_of(path)
+    before, _, after = path.partition(":/")
+    if scheme is None and after and before.lower() in _makers:
+        raise DataError(
+            f"{path}: a place in a store has two slashes, as {before}://{after}; for a local "
+            f"directory of that name say ./{path}"
+        )
     if scheme is not None and scheme not in _makers:
         known = one_of(sorted(f"{known}://" for known in _makers), limit=9)
         raise DataError(

@@ -50,7 +50,8 @@ class LocalFiles:
                     continue
                 path = folder + slash + entry.name
                 if entry.is_file():
-                    yield path, entry.stat().st_size
+                    with contextlib.suppress(FileNotFoundError):  # gone since then
+                        yield path, entry.stat().st_size
                 elif not deep:
                     yield f"{path}/", None
                 else:

@@ -51,7 +51,7 @@ from deepmac.text import one_line, short
 
 _THREADS = 16  # more than there are cores: of storage that is far away, each waits
 _AT_ONCE = 1000  # units
-_WORKING = (PLAN, IN_FLIGHT, "attempts")  # folders for the time of the work
+_WORKING = (PLAN, IN_FLIGHT, "attempts", "lease.json")  # for the time of the work
 _TEMPORARY = "."  # begins the names of files that are being written
 
 
@@ -134,13 +134,9 @@ class _Folder:
 
     def __init__(self, path: str):
         self.path = path
-        if is_remote(path):
-            self.sizes, others = list_folder(path), list_entries(path)
-            self.commits = list_folder(join(path, COMMITS))
-        else:
-            self.sizes, others = _list(Path(path))
-            self.commits, _ = _list(Path(path) / COMMITS)
+        self.sizes, others = _list(path)
         self.entries = {*self.sizes, *others}
+        self.commits, _ = _list(join(path, COMMITS))
 
     def read(self, name: str) -> bytes | None:
         return read_file(join(self.path, name))
@@ -149,8 +145,11 @@ class _Folder:
         return open_file(join(self.path, name))
 
 
-def _list(path: Path) -> tuple[dict[str, int], list[str]]:
+def _list(path: str) -> tuple[dict[str, int], list[str]]:
     """Name -> bytes of the files in a folder, and the names of all else in it."""
+    if is_remote(path):
+        sizes = list_folder(path)
+        return sizes, [name for name in list_entries(path) if name not in sizes]
     sizes, others = {}, []
     try:
         with os.scandir(path) as entries:

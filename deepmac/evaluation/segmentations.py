@@ -167,17 +167,14 @@ def _plain_polygons(
     """
     rows = [i for i, value in enumerate(values) if isinstance(value, list) and value]
     polygons = [polygon for i in rows for polygon in values[i]]
-    if set(map(type, polygons)) != {list}:
+    kinds = set(map(type, polygons))
+    if kinds not in ({list}, {np.ndarray}):
         return {}
     lengths = np.fromiter(map(len, polygons), np.int64, len(polygons))
     if lengths.min() < 6 or (lengths % 2).any():
         return {}
-    flat = list(itertools.chain.from_iterable(polygons))
-    if not set(map(type, flat)) <= {int, float}:
-        return {}
-    try:
-        points = np.array(flat, np.float64)
-    except OverflowError:
+    points = np.concatenate(polygons) if kinds == {np.ndarray} else _points(polygons)
+    if points is None or points.ndim != 1:
         return {}
     starts = np.cumsum(lengths) - lengths
     largest = np.maximum.reduceat(np.abs(points), starts)
@@ -187,6 +184,17 @@ def _plain_polygons(
         return {}
     outlines = iter(np.split(points, starts[1:]))
     return {row: list(itertools.islice(outlines, len(values[row]))) for row in rows}
+
+
+def _points(polygons: list[list[Any]]) -> np.ndarray | None:
+    """The numbers of polygons one after the other; None if something else is among them."""
+    flat = list(itertools.chain.from_iterable(polygons))
+    if not set(map(type, flat)) <= {int, float}:
+        return None
+    try:
+        return np.array(flat, np.float64)
+    except OverflowError:
+        return None
 
 
 def _array_problem(value: Any, height: int, width: int) -> str | None:

@@ -14,7 +14,9 @@ from spark_cluster import SparkCluster, spark_cluster
 def flink(tmp_path_factory) -> Iterator[FlinkCluster]:
     """One job manager and two hosts, each a task manager of one slot with workers of its own."""
     _need("flink")
-    with flink_cluster(tmp_path_factory.mktemp("flink")) as cluster:
+    folder = tmp_path_factory.mktemp("flink")
+    support = str(Path(engine_files.__file__).parent)  # for steps of tests
+    with flink_cluster(folder, environment={"PYTHONPATH": support}) as cluster:
         yield cluster
 
 

@@ -11,6 +11,7 @@ import pytest
 from apache_beam import Create
 from small_dataset import SmallDataset
 
+from deepmac.data import google_storage
 from deepmac.data.splits import Split
 from deepmac.errors import OptionError
 from deepmac.evaluation.parameters import Parameters
@@ -80,6 +81,13 @@ def do_units(tmp_path, job, work, num_units, **needs):
         assert left.value.exit_code == 0
 
     return describe
+
+
+@pytest.fixture(autouse=True)
+def _no_client_of_the_store_before():
+    """The next test's store has another address."""
+    yield
+    google_storage.close()
 
 
 @pytest.fixture

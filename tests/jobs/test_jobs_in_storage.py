@@ -1,10 +1,13 @@
 """Whole jobs that write to a store: the same bytes as on a disk, and the same errors."""
 
 import pytest
+from doubling import NUM_UNITS, run
 from small_dataset import SmallDataset
 
-from deepmac.data import google_storage
+from deepmac.data import files, google_storage
+from deepmac.data.verify import verify
 from pipelines import build_dataset, evaluate, infer
+from pipelines.beam_files import BeamFiles
 
 OUT = "gs://bucket/jobs"
 
@@ -98,3 +101,34 @@ def test_a_bucket_that_is_not_there_is_one_line(storage, dataset, capsys):
     assert "gs://no-such-bucket/x" in said
     assert "there is no such bucket" in said
     assert said.count("\n") == 1
+
+
+def test_a_directory_in_a_store_is_verified(storage, dataset):
+    assert build(dataset, f"{OUT}/build") == 0
+    assert not verify(f"{OUT}/build").findings
+    name = next(n for n in stored(storage, "build") if n.endswith(".tfrecord"))
+    whole = storage.get(f"jobs/build/{name}")
+    storage.put(f"jobs/build/{name}", whole[:-1] + b"?")
+    (finding,) = verify(f"{OUT}/build").findings
+    assert name in finding.problem
+
+
+def test_units_in_a_store_that_beam_alone_knows(storage, tmp_path, inline, monkeypatch):
+    monkeypatch.setitem(files._makers, "gs", BeamFiles)
+    files._store_of.cache_clear()
+    try:
+        run(tmp_path / "here")
+        run("gs://bucket/jobs/there")
+        assert stored(storage, "there") == local(tmp_path / "here")
+        storage.remove("jobs/there/u1.txt")
+        assert run("gs://bucket/jobs/there").num_resumed == NUM_UNITS - 1
+        assert stored(storage, "there") == local(tmp_path / "here")
+    finally:
+        files._store_of.cache_clear()
+
+
+def test_beams_stores_say_what_they_need(dataset, capsys):
+    assert build(dataset, "s3://bucket/x") == 2
+    assert (
+        "s3:// needs boto3: pip install 'apache-beam[aws]'" in capsys.readouterr().err
+    )

@@ -1,11 +1,10 @@
 """What the launcher itself writes after the work: on a full disk, and beside another launcher."""
 
-from pathlib import Path
-
 import pytest
 from small_dataset import SmallDataset
 
 from deepmac.cli import main
+from deepmac.data.local_files import LocalFiles
 from deepmac.errors import DataError
 from pipelines import build_dataset, evaluate, infer
 from pipelines.storage import LocalOutput, hold_output, refusals_told
@@ -51,18 +50,21 @@ def test_a_disk_that_is_full_at_the_end_is_one_line(
 ):
     label_first(commands, job)
     capsys.readouterr()
-    new_file = LocalOutput.new_file
+    new_file, write = LocalOutput.new_file, LocalFiles.write
 
     def full(self, wanted):
         if wanted == name:
             raise OSError(28, "No space left on device")
         return new_file(self, wanted)
 
+    def full_elsewhere(self, path, data):
+        if path.endswith(f"/{name}"):
+            raise OSError(28, "No space left on device")
+        return write(self, path, data)
+
     with monkeypatch.context() as patch:
         patch.setattr(LocalOutput, "new_file", full)
-        patch.setattr(
-            evaluate, "write_file", lambda path, data: full(None, Path(path).name)
-        )
+        patch.setattr(LocalFiles, "write", full_elsewhere)
         assert main(commands[job]) == 2
     (line,) = capsys.readouterr().err.splitlines()
     place = tmp_path / job / (name if name == "arrays.npz" else "")

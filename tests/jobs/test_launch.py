@@ -1,15 +1,20 @@
 """Beam's flags: what is unknown is refused, and jobs run where they should."""
 
 import os
+import signal
 import subprocess
 import sys
+import threading
+from types import SimpleNamespace
 
 import apache_beam as beam
 import pytest
+from apache_beam.io import hadoopfilesystem
 from apache_beam.options.pipeline_options import DirectOptions, StandardOptions
 
+from deepmac.data.files import exists
 from deepmac.errors import DataError, OptionError
-from pipelines import build_dataset
+from pipelines import build_dataset, launch
 from pipelines.launch import parse_beam_args, run_pipeline, telling_why
 
 
@@ -71,6 +76,24 @@ def test_wrong_flags_are_refused_before_any_work(args, message):
         parse_beam_args(args, build_dataset.Options)
     assert message in str(caught.value)
     assert "\n" not in str(caught.value)
+
+
+def test_stores_of_beams_know_their_options_before_there_is_a_pipeline(monkeypatch):
+    asked = []
+
+    class Client:
+        def __init__(self, url, user):
+            asked.append((url, user))
+
+        def status(self, path, strict):
+            return None
+
+    monkeypatch.setattr(
+        hadoopfilesystem, "hdfs", SimpleNamespace(InsecureClient=Client)
+    )
+    parse_beam_args(["--hdfs_host=h", "--hdfs_port=9870", "--hdfs_user=me"])
+    assert not exists("hdfs://folder/file")
+    assert asked == [("http://h:9870", "me")]
 
 
 @pytest.mark.parametrize(
@@ -137,3 +160,59 @@ def test_a_worker_whose_launcher_died_while_it_started_ends():
     done = subprocess.run(worker, capture_output=True, text=True, timeout=60)
     assert done.returncode == 1
     assert done.stderr == f"process {os.getppid()}, which started this one, has gone\n"
+
+
+def test_who_interrupts_a_job_does_not_wait_for_its_storage(monkeypatch, capsys):
+    exits, answers = [], threading.Event()
+    monkeypatch.setattr(launch, "_PATIENCE", 0.05)
+    monkeypatch.setattr(launch, "_kill_descendants", lambda process_id: None)
+    monkeypatch.setattr(launch.os, "_exit", exits.append)
+    with launch.stop_at_once(lambda: str(answers.wait())):
+        signal.raise_signal(signal.SIGINT)
+    answers.set()
+    assert (
+        capsys.readouterr().err == "interrupted; the same command goes on from there\n"
+    )
+    assert exits == [130]
+
+
+@pytest.mark.parametrize(
+    ("flags", "message"),
+    [
+        (
+            ["--runner=FlinkRunner", "--flink_job_server_jar=no.jar"],
+            r"no\.jar: no such file; mvn dependency:get .*beam-runners-flink-2\.2-job-server",
+        ),
+        (["--runner=flink", "--flink_master=host:8081"], "needs --environment_type"),
+        (
+            ["--runner=spark", "--spark_master_url=spark://host:7077"],
+            "needs --environment_type",
+        ),
+        (
+            [
+                *("--runner=FlinkRunner", "--flink_master=http://host:8081"),
+                "--environment_type=EXTERNAL",
+            ],
+            "needs --environment_config",
+        ),
+        (
+            [
+                *("--runner=FlinkRunner", "--flink_master=192.0.2.1:8081"),
+                "--environment_type=LOOPBACK",
+            ],
+            "which other hosts cannot reach",
+        ),
+        (
+            ["--runner=FlinkRunner", "--job_server_java_launcher=no-java"],
+            "needs Java, and there is no 'no-java'",
+        ),
+        (
+            ["--runner=PrismRunner", "--prism_location=no-prism"],
+            "no-prism: no such file; GOBIN=.* go install",
+        ),
+    ],
+)
+def test_what_an_engine_lacks_is_said_before_anything_starts(flags, message):
+    java = f"--job_server_java_launcher={sys.executable}"  # anything that is there
+    with pytest.raises(OptionError, match=message):
+        parse_beam_args([java, *flags])

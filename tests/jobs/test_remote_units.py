@@ -2,6 +2,7 @@
 
 import collections
 import contextlib
+import errno
 import hashlib
 import json
 import threading
@@ -15,6 +16,7 @@ from storage_emulator import Faults
 from deepmac.data import files, google_storage
 from deepmac.errors import DataError, OptionError
 from pipelines import launch, lease
+from pipelines.observation import Observation
 from pipelines.storage import hold_output, open_output
 from pipelines.units import UnitReport, finish, run_units
 
@@ -135,6 +137,7 @@ def test_a_worker_that_dies_is_followed_by_another(
                     task.run(name, num_items)
                     break
         progress.update()
+        return Observation()
 
     monkeypatch.setattr(launch, "run_tasks", run_tasks)
     run(OUT)
@@ -333,6 +336,43 @@ def test_a_launcher_that_was_taken_for_dead_writes_no_more(strict_storage, monke
     assert strict_storage.names() == ["out/mine"]
 
 
+def test_a_renewal_that_was_given_up_and_had_arrived_loses_nothing(
+    strict_storage, monkeypatch
+):
+    monkeypatch.setattr(lease, "RENEW_SECONDS", 0.01)
+    monkeypatch.setattr(lease, "LEASE_SECONDS", 30.0)
+    replace, enough, results = files.replace_file, threading.Event(), []
+
+    def without_an_answer(path, old, new):
+        results.append(replace(path, old, new))
+        if len(results) == 1:
+            raise OSError(errno.EIO, "no answer")
+        if len(results) == 5:
+            enough.set()
+        return results[-1]
+
+    monkeypatch.setattr(files, "replace_file", without_an_answer)
+    with hold_output(OUT) as output:
+        assert enough.wait(20)
+        output.write("mine", b"1")
+    assert results[:5] == [True, False, True, True, True]
+    assert strict_storage.names() == ["out/mine"]
+
+
+def test_a_lease_that_ends_as_it_is_taken_over_is_taken(strict_storage, monkeypatch):
+    held = lease.Lease(f"{OUT}/lease.json", OUT)
+    held._take()
+
+    def too_late(path, old, new):
+        held.let_go()
+        raise FileNotFoundError(errno.ENOENT, "No such file", path)
+
+    monkeypatch.setattr(files, "replace_file", too_late)
+    with hold_output(OUT) as output:
+        output.write("mine", b"1")
+    assert strict_storage.names() == ["out/mine"]
+
+
 def test_leaving_without_ceremony_ends_the_lease(strict_storage):
     with hold_output(OUT):
         assert strict_storage.names() == ["out/lease.json"]
@@ -359,20 +399,22 @@ class Null:
 
 
 REQUESTS_OF_A_UNIT = {
-    "write": 3,  # plan, attempt, record
+    "write": 4,  # plan, mark of its worker, attempt, record
     "read": 3,  # by the worker: is it done?, plan; by the merge: record
     "copy": 1,
-    "remove": 2,  # attempt, plan
+    "remove": 3,  # attempt, mark, plan
 }
 
 
 @pytest.mark.slow
-def test_requests_grow_with_the_units_by_nine_each(strict_storage, monkeypatch):
+def test_requests_grow_with_the_units_by_eleven_each(strict_storage, monkeypatch):
     def run_tasks(options, task, units, *, progress, needs, verbose):
         for _ in files.map_requests(lambda unit: task.run(*unit), units):
             pass
+        return Observation()
 
     monkeypatch.setattr(launch, "run_tasks", run_tasks)
+    monkeypatch.setattr(lease, "RENEW_SECONDS", 1000.0)  # three requests each time
     options = launch.parse_beam_args([])
     counts = {}
     for number in (10, 310):
@@ -394,3 +436,19 @@ def test_requests_grow_with_the_units_by_nine_each(strict_storage, monkeypatch):
     # Nothing is listed, and nothing else asked, once for each unit.
     grown = counts[310] - counts[10]
     assert grown == {kind: 300 * n for kind, n in REQUESTS_OF_A_UNIT.items()}
+
+
+def test_a_worker_that_was_taken_for_dead_puts_its_data_in_place_all_the_same(
+    strict_storage, undisturbed, monkeypatch
+):
+    """The next launcher has tidied up between its upload and its record."""
+    create = files.create_file
+
+    def tidied_up_before(path, data):
+        if "/units/" in path:
+            files.remove_folder(f"{OUT}/attempts")
+        return create(path, data)
+
+    monkeypatch.setattr(files, "create_file", tidied_up_before)
+    run(OUT)
+    assert contents(strict_storage) == undisturbed

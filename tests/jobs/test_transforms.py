@@ -203,7 +203,7 @@ def test_results_are_those_of_the_job(tmp_path, as_pixels):
     of_job = [
         row
         for path in sorted(out.glob("*.jsonl.gz"))
-        for row in read_unit(path, for_boxes=False)
+        for row in read_unit(str(path), for_boxes=False)
     ]
 
     def image(entry):

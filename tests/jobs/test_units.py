@@ -1,6 +1,7 @@
 """Units: whatever happens between two steps, the same command ends with the same bytes."""
 
 import contextlib
+import dataclasses
 import json
 import os
 import pathlib
@@ -12,7 +13,7 @@ from doubling import NUM_ITEMS, NUM_UNITS, Doubling, contents, plan, run
 from deepmac.errors import DataError, OptionError
 from pipelines import launch
 from pipelines.dead_letters import conclude
-from pipelines.observation import Observation
+from pipelines.observation import Distribution, Observation
 from pipelines.storage import LocalOutput
 from pipelines.units import PlanWriter, Totals, UnitReport, run_units
 
@@ -306,6 +307,19 @@ def test_too_many_failures_are_status_3(tmp_path, capsys, limit, status):
     assert "23 images in, 19 out, 4 failed; 4 units (0 done before)" in printed
     assert "by_seven" in printed
     assert ("more than --max_failed_fraction" in printed) == (status == 3)
+
+
+def test_times_of_some_units_alone_are_no_times_of_all(tmp_path, capsys):
+    totals = run(tmp_path)
+    told = Observation(
+        counters={"units_committed": 3},
+        distributions={"unit_us": Distribution(3, 30, 9, 11)},
+    )
+    conclude(dataclasses.replace(totals, observed=told), 1.0, out="OUT")
+    assert "The times are of 3 of 4 units: the runner lost" in capsys.readouterr().out
+    whole = dataclasses.replace(told, counters={"units_committed": 4})
+    conclude(dataclasses.replace(totals, observed=whole), 1.0, out="OUT")
+    assert "The times are of" not in capsys.readouterr().out
 
 
 def test_losing_every_annotation_is_no_success(capsys):

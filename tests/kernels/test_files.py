@@ -4,12 +4,14 @@ import io
 import os
 import random
 import threading
+from pathlib import Path
 
 import pytest
 from storage_emulator import Faults
 
 from deepmac.data import files, google_storage
 from deepmac.data.files import Unreachable, join
+from deepmac.data.local_files import LocalFiles
 from deepmac.errors import DataError
 
 DATA = random.Random(0).randbytes(100_000)
@@ -89,6 +91,16 @@ def test_listing(place):
     files.remove_folder(join(place, "sub"))
     files.remove_folder(join(place, "sub"))
     assert files.list_tree(place) == {"x1": 2, "x2": 2, "y": 1}
+
+
+def test_what_goes_while_a_folder_is_listed_is_left_out(tmp_path):
+    for name in "abc":
+        (tmp_path / name).write_bytes(b"1")
+    listing = LocalFiles().list(f"{tmp_path}/", deep=False)
+    first, _ = next(listing)
+    for path in set(tmp_path.iterdir()) - {Path(first)}:
+        path.unlink()
+    assert list(listing) == []
 
 
 # The lenient emulator does not keep to conditions.
@@ -223,6 +235,9 @@ def test_paths_that_are_none():
         files.read_file("gs:///x")
     with pytest.raises(DataError, match=r"ftp:// is not available here; name a local"):
         files.write_file("ftp://x/y", b"")
+    with pytest.raises(DataError, match="two slashes, as gs://x/y; for a local direct"):
+        files.read_file("gs:/x/y")
+    assert files.read_file("./gs:/x/y") is None
 
 
 def test_requests_in_parallel_keep_their_order_and_few_results():
@@ -243,3 +258,25 @@ def test_requests_in_parallel_keep_their_order_and_few_results():
 
     with pytest.raises(OSError, match="0"):
         list(files.map_requests(fail, range(10)))
+
+
+@pytest.mark.parametrize("place", ["beam"], indirect=True)
+def test_what_a_client_raises_as_beam_reads_is_told_of_the_store(place, monkeypatch):
+    from apache_beam.io.gcp.gcsfilesystem import GCSFileSystem
+
+    client_error = type("ClientError", (Exception,), {"__module__": "messages"})
+
+    class Failing(io.RawIOBase):
+        def readable(self):
+            return True
+
+        def readinto(self, buffer):
+            raise client_error("503 Slow Down")
+
+    path = join(place, "x")
+    files.write_file(path, b"1")
+    monkeypatch.setattr(GCSFileSystem, "open", lambda *_, **__: Failing())
+    with pytest.raises(Unreachable, match="folder/x: cannot be read: 503 Slow Down"):
+        files.read_file(path)
+    with pytest.raises(Unreachable, match="503 Slow Down"), files.reading(path) as file:
+        file.read(1)

@@ -1,9 +1,11 @@
 """What is said of a job's progress."""
 
 import json
+from types import SimpleNamespace
 
 import pytest
 
+from deepmac.data.files import Unreachable
 from pipelines import progress as module
 from pipelines.progress import Progress, describe_rate, show_progress
 from pipelines.storage import LocalOutput
@@ -48,3 +50,20 @@ def test_without_a_terminal_there_is_a_line_now_and_then(tmp_path, monkeypatch, 
         while "1/2" not in (shown := capsys.readouterr().err):
             assert shown == "" or "units 0/2  waiting for the first unit" in shown
     assert "images/s, 0:00:0" in shown
+
+
+def test_a_look_at_storage_that_is_away_is_taken_again(tmp_path, monkeypatch):
+    progress = Progress(LocalOutput(str(tmp_path)), 1, ["a"], {"a": 3})
+    errors = [Unreachable("away"), OSError(5, "Input/output error")]
+    update = progress.update
+
+    def look():
+        if errors:
+            raise errors.pop()
+        update()
+
+    monkeypatch.setattr(progress, "update", look)
+    waits = iter([False, False, False, True])
+    stop = SimpleNamespace(wait=lambda seconds: next(waits))
+    texts = list(module._looks(progress, stop, 0.0, print))
+    assert texts == ["waiting for the first unit"]

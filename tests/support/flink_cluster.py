@@ -1,15 +1,20 @@
 """A standalone Flink cluster: a job manager, and hosts with a task manager and a worker pool each.
 
 By default the hosts are addresses of the loopback range. A script that wants to cut a host off puts
-it into a network namespace: `Host(..., address=..., prefix=["ip", "netns", "exec", NAME])`.
+it into a network namespace: `Place(address, ("ip", "netns", "exec", NAME))`.
+
+Run as a program it starts one, prints the flags that submit to it, and stops it on Ctrl-C.
 """
 
+import contextlib
+import dataclasses
 import json
+import signal
 import socket
 import sys
+import tempfile
 import urllib.request
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -43,9 +48,11 @@ class JobManager:
     ):
         self.address = address
         self.rpc_port, self.rest_port = free_port(), free_port()
+        # Flink calls one of its own services "localhost", whatever address it is given.
+        bind = address if address.startswith("127.") else "0.0.0.0"
         ours = {
             "jobmanager.rpc.address": address,
-            "jobmanager.bind-host": address,
+            "jobmanager.bind-host": bind,
             "jobmanager.rpc.port": str(self.rpc_port),
             "jobmanager.memory.process.size": "768m",
             "rest.address": address,
@@ -78,6 +85,9 @@ class JobManager:
 
     def num_slots(self) -> int:
         return self.ask("/overview")["slots-total"]
+
+    def num_free_slots(self) -> int:
+        return self.ask("/overview")["slots-available"]
 
 
 class Host:
@@ -144,7 +154,17 @@ class Host:
         if pool is None:
             return []
         tasks = Path(f"/proc/{pool.pid}/task").glob("*/children")
-        return [int(child) for path in tasks for child in path.read_text().split()]
+        children = [int(child) for path in tasks for child in path.read_text().split()]
+        return [child for child in children if not _has_ended(child)]
+
+
+def _has_ended(process_id: int) -> bool:
+    """Whether a process is gone, or nothing is left of it but its status."""
+    try:
+        stat = Path(f"/proc/{process_id}/stat").read_text()
+    except (FileNotFoundError, ProcessLookupError):
+        return True
+    return stat.rpartition(")")[2].split()[0] in "ZX"
 
 
 _MEMORY = {
@@ -168,6 +188,17 @@ _ALL = {
 }
 
 
+@dataclasses.dataclass(frozen=True)
+class Place:
+    """Where a host is: its address, and what to put before a command so that it runs there."""
+
+    address: str
+    prefix: Sequence[str] = ()
+
+
+LOOPBACK = (Place("127.0.0.1"), Place("127.0.0.2"))
+
+
 class FlinkCluster:
     """One job manager and hosts of one slot each.
 
@@ -176,21 +207,28 @@ class FlinkCluster:
         hosts: what runs the work.
     """
 
-    def __init__(self, folder: Path, num_hosts: int = 2, **host_options: Any):
+    def __init__(
+        self,
+        folder: Path,
+        places: Sequence[Place] = LOOPBACK,
+        manager_options: Mapping[str, Any] | None = None,
+        **host_options: Any,
+    ):
         folder.mkdir(parents=True, exist_ok=True)
         self.folder = folder
-        self.manager = JobManager(folder)
+        self.manager = JobManager(folder, **(manager_options or {}))
         self.pool_port = free_port()
         self.hosts = [
             Host(
                 f"host{i}",
                 folder,
                 self.manager,
-                address=f"127.0.0.{i + 1}",
+                address=place.address,
+                prefix=place.prefix,
                 pool_port=self.pool_port,
                 **host_options,
             )
-            for i in range(num_hosts)
+            for i, place in enumerate(places)
         ]
         self.job_server_port = free_port()
         self.job_server = EngineProcess(
@@ -259,7 +297,7 @@ class FlinkCluster:
         )
 
 
-@contextmanager
+@contextlib.contextmanager
 def flink_cluster(folder: Path, **options: Any) -> Iterator[FlinkCluster]:
     """Starts a cluster, and stops it at the end."""
     cluster = FlinkCluster(folder, **options)
@@ -289,3 +327,14 @@ def _java(*arguments: str | Path) -> list[str]:
         *("-cp", engine_files.class_path("flink"), str(main)),
         *("--configDir", str(folder)),
     ]
+
+
+if __name__ == "__main__":
+    with (
+        tempfile.TemporaryDirectory() as temporary,
+        flink_cluster(Path(temporary)) as started,
+        contextlib.suppress(KeyboardInterrupt),
+    ):
+        signal.signal(signal.SIGTERM, signal.default_int_handler)
+        print(*started.flags, flush=True)
+        signal.pause()

@@ -1,8 +1,13 @@
-"""A standalone Spark cluster on loopback: a master, a worker with its executors, a pool of Python workers."""
+"""A standalone Spark cluster on loopback: a master, a worker with its executors, a pool of Python workers.
 
+Run as a program it starts one, prints the flags that submit to it, and stops it on Ctrl-C.
+"""
+
+import contextlib
+import signal
 import sys
+import tempfile
 from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 
 import engine_files
@@ -82,7 +87,7 @@ class SparkCluster:
         )
 
 
-@contextmanager
+@contextlib.contextmanager
 def spark_cluster(folder: Path) -> Iterator[SparkCluster]:
     """Starts a cluster, and stops it at the end."""
     cluster = SparkCluster(folder)
@@ -91,3 +96,14 @@ def spark_cluster(folder: Path) -> Iterator[SparkCluster]:
         yield cluster
     finally:
         cluster.stop()
+
+
+if __name__ == "__main__":
+    with (
+        tempfile.TemporaryDirectory() as temporary,
+        spark_cluster(Path(temporary)) as started,
+        contextlib.suppress(KeyboardInterrupt),
+    ):
+        signal.signal(signal.SIGTERM, signal.default_int_handler)
+        print(*started.flags, flush=True)
+        signal.pause()
