@@ -14,12 +14,13 @@ START = 120.0  # seconds from the loss of a worker to the first image of the nex
 PREEMPTED_PER_HOUR = 0.05  # of the workers
 SLOWEST = 3.0  # times as long as others a straggler takes for a unit
 REQUEST = 0.05  # seconds, of storage in the same region
-READING = 16  # images that a worker asks for at a time
+READING = 8  # images that a worker asks for at a time
 READS_PER_SECOND, WRITES_PER_SECOND = (
     5000,
     1000,
 )  # of a bucket, before it has grown with the load
-READS_OF_UNIT, WRITES_OF_UNIT = 4, 6  # requests: docs/storage.md
+READS_OF_UNIT, WRITES_OF_UNIT = 3, 5  # requests, removals aside: docs/storage.md
+OF_WORKER = 8  # of the eleven in all, one after the other
 MOST_UNITS = 99_999  # names have five digits
 
 
@@ -80,7 +81,7 @@ def plan(work: Work, num_images: int, num_workers: int, unit_images: int) -> Pla
     """
     num_units = math.ceil(num_images / unit_images)
     image = max(work.seconds, work.reads * REQUEST / READING)
-    overhead = (READS_OF_UNIT + WRITES_OF_UNIT) * REQUEST
+    overhead = OF_WORKER * REQUEST
     unit = unit_images * image + overhead
     lost = min(PREEMPTED_PER_HOUR / 3600 * (unit / 2 + START), 0.99)
     reads = num_units * READS_OF_UNIT + num_images * work.reads
