@@ -1,5 +1,6 @@
 """What this process may take of its machine: processors and memory."""
 
+import contextlib
 import ctypes
 import os
 
@@ -29,3 +30,9 @@ def keep_freed_memory() -> bool:
         return False
     kept = mallopt(_M_TRIM_THRESHOLD, _KEPT)
     return bool(mallopt(_M_MMAP_THRESHOLD, _MAPPED) and kept)
+
+
+def give_back_freed_memory() -> None:
+    """Has malloc return what is free, after work that needed much more than what comes next."""
+    with contextlib.suppress(AttributeError, OSError, TypeError):
+        ctypes.CDLL(None).malloc_trim(0)

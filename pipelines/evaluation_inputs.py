@@ -34,6 +34,7 @@ from deepmac.evaluation.prediction_units import (
 )
 from deepmac.evaluation.results_file import ResultsFile, Scattered
 from deepmac.evaluation_truth import OpenedTruth, open_truth
+from deepmac.processors import give_back_freed_memory
 from deepmac.terminal import announce
 from pipelines.evaluation_report import check_report
 from pipelines.preflight import Problems, check_output
@@ -100,6 +101,8 @@ def prepare(options: "Options", beam_args: Sequence[str]) -> list[Task]:
         with problems.noting():
             tasks.append(_task(options, parameters, truth, predictions, problems))
     problems.raise_any()
+    del truth  # as read, it takes several times what is kept of it
+    give_back_freed_memory()
     return [task for task in tasks if task]
 
 

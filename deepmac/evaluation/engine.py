@@ -65,7 +65,9 @@ def evaluate(
         for number, unit in enumerate(units)
     ]
     names = list(map(str, range(len(partials))))
-    return conclude(ground_truth, partials, parameters, counts, names)
+    partial = _merged(ground_truth, partials, parameters, counts)
+    partials.clear()  # as much again
+    return figures(partial, parameters, ground_truth.scope, names)
 
 
 def conclude(
@@ -85,11 +87,20 @@ def conclude(
     Raises:
         DataError: a unit has got lost on the way, or a part of one.
     """
+    partial = _merged(ground_truth, partials, parameters, counts)
+    return figures(partial, parameters, ground_truth.scope, units)
+
+
+def _merged(
+    ground_truth: GroundTruth,
+    partials: Sequence[Partial],
+    parameters: Parameters,
+    counts: collections.Counter[str],
+) -> Partial:
     scope = ground_truth.scope
     images = np.arange(len(scope.image_ids))
     truths = count_truths(ground_truth, images, parameters, counts)
-    partial = merge([truths, *partials], scope.image_ids)
-    return figures(partial, parameters, scope, units)
+    return merge([truths, *partials], scope.image_ids)
 
 
 def figures(
