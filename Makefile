@@ -6,7 +6,7 @@ JAX_BIN := .venv-jax/bin
 # XLA compiles each shape of each operation; for tests it need not optimise.
 HASTY := XLA_FLAGS=--xla_backend_optimization_level=0
 
-.PHONY: help venv venv-garden venv-jax quickstart test test-fast test-garden test-jax engines test-engines fuzz lint format clean
+.PHONY: help venv venv-garden venv-jax quickstart test test-fast test-garden test-jax engines test-engines fuzz chaos lint format clean
 
 help:
 	@echo "make quickstart   set up and run the main job on generated data"
@@ -16,6 +16,7 @@ help:
 	@echo "make test-garden  set up .venv-garden, which has the Model Garden, and test against it"
 	@echo "make test-jax     set up .venv-jax, which has no TensorFlow, and test there"
 	@echo "make test-engines fetch Flink, Spark and Prism, and test on them (needs Java 17, Maven and Go)"
+	@echo "make chaos        kill, fill and cut off what jobs need: PART=local, storage or flink"
 	@echo "make lint         ruff and pyright"
 	@echo "make venv         only set up .venv"
 
@@ -105,6 +106,12 @@ test-jax: venv-jax
 	$(BIN)/python tests/support/native_golden.py .venv-jax/weights
 	$(HASTY) $(JAX_BIN)/pytest tests/without_tensorflow tests/model/test_mask_heads.py \
 	  -k "not hourglass10 and not hourglass32"
+
+PART ?= local
+TRIALS ?= 200
+
+chaos: venv .engines/bin/fake-gcs-server
+	PYTHONPATH=tests/support $(BIN)/python -W ignore -m chaos $(PART) --trials $(TRIALS) --seed $(SEED)
 
 # What runs on other engines than our processes; downloads some 500 MB the first time.
 engines: venv
