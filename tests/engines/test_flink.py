@@ -9,7 +9,7 @@ import pytest
 from evaluation_files import as_options, metrics_of, with_boxes, write_predictions
 from failing_steps import fill_disk
 
-from deepmac.errors import DataError, OptionError
+from deepmac.errors import DataError
 from pipelines.evaluate import execute
 from pipelines.launch import parse_beam_args, run_pipeline
 
@@ -99,23 +99,3 @@ def test_a_pool_that_is_not_there(flink):
         flags = [pool if "environment_config" in f else f for f in flink.flags]
         with pytest.raises(DataError, match=r"start the workers: python -m pipelines"):
             run_pipeline(parse_beam_args(flags), lambda pipeline: None)
-
-
-@pytest.mark.parametrize(
-    ("flags", "message"),
-    [
-        (["--flink_job_server_jar=no.jar"], r"no\.jar: no such file; mvn dependency"),
-        (["--flink_master=host:8081"], "needs --environment_type"),
-        (
-            ["--flink_master=host:8081", "--environment_type=EXTERNAL"],
-            "needs --environment_config",
-        ),
-        (
-            ["--job_server_java_launcher=no-java"],
-            "needs Java, and there is no 'no-java'",
-        ),
-    ],
-)
-def test_what_is_missing_is_said_before_anything_starts(flags, message):
-    with pytest.raises(OptionError, match=message):
-        parse_beam_args(["--runner=FlinkRunner", *flags])

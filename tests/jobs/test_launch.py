@@ -135,3 +135,45 @@ def test_a_worker_whose_launcher_died_while_it_started_ends():
     done = subprocess.run(worker, capture_output=True, text=True, timeout=60)
     assert done.returncode == 1
     assert done.stderr == f"process {os.getppid()}, which started this one, has gone\n"
+
+
+@pytest.mark.parametrize(
+    ("flags", "message"),
+    [
+        (
+            ["--runner=FlinkRunner", "--flink_job_server_jar=no.jar"],
+            r"no\.jar: no such file; mvn dependency:get .*beam-runners-flink-2\.2-job-server",
+        ),
+        (["--runner=flink", "--flink_master=host:8081"], "needs --environment_type"),
+        (
+            ["--runner=spark", "--spark_master_url=spark://host:7077"],
+            "needs --environment_type",
+        ),
+        (
+            [
+                *("--runner=FlinkRunner", "--flink_master=http://host:8081"),
+                "--environment_type=EXTERNAL",
+            ],
+            "needs --environment_config",
+        ),
+        (
+            [
+                *("--runner=FlinkRunner", "--flink_master=192.0.2.1:8081"),
+                "--environment_type=LOOPBACK",
+            ],
+            "which other hosts cannot reach",
+        ),
+        (
+            ["--runner=FlinkRunner", "--job_server_java_launcher=no-java"],
+            "needs Java, and there is no 'no-java'",
+        ),
+        (
+            ["--runner=PrismRunner", "--prism_location=no-prism"],
+            "no-prism: no such file; GOBIN=.* go install",
+        ),
+    ],
+)
+def test_what_an_engine_lacks_is_said_before_anything_starts(flags, message):
+    java = f"--job_server_java_launcher={sys.executable}"  # anything that is there
+    with pytest.raises(OptionError, match=message):
+        parse_beam_args([java, *flags])
