@@ -149,7 +149,7 @@ def run_pipeline(
                 raise DataError(message) from None
             if not is_local and not verbose:
                 # An engine that is not there, or not set up, is no bug of ours.
-                reason = " ".join(str(e).split()) or type(e).__name__
+                reason = engines.in_short(str(e)) or type(e).__name__
                 raise DataError(
                     f"--runner={runner_name} could not run the job: {reason} "
                     f"(--verbose shows where)"
