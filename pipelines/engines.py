@@ -9,6 +9,7 @@ import contextlib
 import json
 import logging
 import os
+import re
 import shutil
 import socket
 import sys
@@ -56,7 +57,11 @@ class RestartOptions(PipelineOptions):
 
 
 def set_defaults(options: PipelineOptions) -> None:
-    """Without these Flink ends the job with the first worker that it loses."""
+    """What Flink does when it loses a worker.
+
+    Of restarts Beam 2.62 tells Flink for streams alone; how often a batch job is restarted says the
+    cluster's own `restart-strategy`, see docs/faults.md.
+    """
     view = options.view_as(RestartOptions)
     if kind_of(options.view_as(StandardOptions).runner) == "flink":
         if view.number_of_execution_retries is None:
@@ -302,6 +307,22 @@ def engine(options: PipelineOptions, name: str | None) -> Iterator[PipelineRunne
         if runner.server:
             with contextlib.suppress(Exception):  # it may never have started
                 runner.server.stop()
+
+
+def in_short(error: str) -> str:
+    """What an engine says of an error, without the places in its code, which take pages."""
+    lines = [line for line in error.splitlines() if re.match(r"\w", line)]
+    if not lines:
+        return ""
+    first, last = (_plain(line) for line in (lines[0], lines[-1]))
+    return first if last in first else f"{first}: {last}"
+
+
+def _plain(line: str) -> str:
+    """Without names of Java packages, and what introduces a trace."""
+    line = re.sub(r"\b(?:[a-z]\w*\.)+(?=[A-Z])", "", " ".join(line.split()))
+    line = line.replace(": [", ": ").removeprefix("Caused by: ")
+    return line.removesuffix(": Traceback (most recent call last):")
 
 
 def is_engine(options: PipelineOptions) -> bool:

@@ -9,7 +9,6 @@ import re
 import shlex
 import signal
 import sys
-import textwrap
 import threading
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
@@ -161,8 +160,9 @@ def run_pipeline(
                 raise DataError(message) from None
             if not is_local and not verbose:
                 # An engine that is not there, or not set up, is no bug of ours.
+                reason = engines.in_short(str(e)) or type(e).__name__
                 raise DataError(
-                    f"--runner={runner_name} could not run the job: {_reason(e)} "
+                    f"--runner={runner_name} could not run the job: {reason} "
                     f"(--verbose shows where)"
                 ) from e
             raise
@@ -273,17 +273,6 @@ def telling_why(where: str) -> Iterator[None]:
 def _user_message(text: str) -> str | None:
     found = re.search(re.escape(_MARK) + r'("(?:[^"\\]|\\.)*")', text)
     return orjson.loads(found[1]) if found else None
-
-
-def _reason(error: Exception) -> str:
-    """What went wrong in the first place, in one line: of Java's errors the last cause, no stack."""
-    text = re.sub(
-        r"\sat [\w.$/]+\([^()]*\)|\.\.\. \d+ (common frames )?(more|omitted)",
-        "",
-        str(error),
-    )
-    causes = " ".join(text.split()).split("Caused by: ")
-    return textwrap.shorten(causes[-1], 500, placeholder=" ...") or type(error).__name__
 
 
 @contextlib.contextmanager

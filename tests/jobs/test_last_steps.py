@@ -131,3 +131,19 @@ def test_what_is_no_refusal_stays_what_it_is():
     for error in (KeyError("a bug"), BrokenPipeError(32, "Broken pipe")):
         with pytest.raises(type(error)), refusals_told("out"):
             raise error
+
+
+@pytest.mark.parametrize("job", ["build", "label"])
+def test_what_a_worker_left_that_died_is_removed(commands, tmp_path, monkeypatch, job):
+    """Where the job goes on without it, no next run comes to do so."""
+    job_module = {"build": build_dataset, "label": infer}[job]
+    finish = job_module.finish
+    left = tmp_path / job / ".unfinished-file-1-0123"
+
+    def after_a_death(output, manifest):
+        left.write_bytes(b"half")
+        finish(output, manifest)
+
+    monkeypatch.setattr(job_module, "finish", after_a_death)
+    assert main(commands[job]) == 0
+    assert not left.exists()

@@ -216,15 +216,3 @@ def test_what_an_engine_lacks_is_said_before_anything_starts(flags, message):
     java = f"--job_server_java_launcher={sys.executable}"  # anything that is there
     with pytest.raises(OptionError, match=message):
         parse_beam_args([java, *flags])
-
-
-def test_of_an_error_of_java_the_first_cause_is_told_without_its_stack():
-    error = RuntimeError(
-        "Pipeline p failed in state FAILED: org.x.RestException: [org.x.Handler: \n"
-        "\tat org.x.A.lambda$b$1(A.java:94)\n\tat java.base/java.util.C.d(C.java:9)\n"
-        "Caused by: org.x.NotFound: Could not find job (1f8)\n\tat org.x.E.f(E.java:8)\n"
-        "\t... 45 more\n"
-    )
-    assert launch._reason(error) == "org.x.NotFound: Could not find job (1f8)"
-    assert launch._reason(ValueError("no such option")) == "no such option"
-    assert launch._reason(KeyError()) == "KeyError"

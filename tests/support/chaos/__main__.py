@@ -3,6 +3,7 @@
 import argparse
 import contextlib
 import itertools
+import signal
 import sys
 import tempfile
 import time
@@ -27,6 +28,7 @@ def main() -> int:
     )
     parser.add_argument("--cut", type=float, default=60, help="seconds, on Flink")
     options = parser.parse_args()
+    signal.signal(signal.SIGTERM, signal.default_int_handler)  # so as to tidy up
     outcomes, num_lost = [], 0
     with tempfile.TemporaryDirectory() as temporary, contextlib.ExitStack() as stack:
         folder = Path(temporary)
