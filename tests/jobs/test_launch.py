@@ -14,7 +14,7 @@ from apache_beam.options.pipeline_options import DirectOptions, StandardOptions
 
 from deepmac.data.files import exists
 from deepmac.errors import DataError, OptionError
-from pipelines import build_dataset, launch
+from pipelines import beam_files, build_dataset, launch
 from pipelines.launch import parse_beam_args, run_pipeline, telling_why
 
 
@@ -91,6 +91,7 @@ def test_stores_of_beams_know_their_options_before_there_is_a_pipeline(monkeypat
     monkeypatch.setattr(
         hadoopfilesystem, "hdfs", SimpleNamespace(InsecureClient=Client)
     )
+    monkeypatch.setattr(beam_files.importlib.util, "find_spec", lambda package: package)
     parse_beam_args(["--hdfs_host=h", "--hdfs_port=9870", "--hdfs_user=me"])
     assert not exists("hdfs://folder/file")
     assert asked == [("http://h:9870", "me")]

@@ -181,7 +181,9 @@ class Chaos:
         job = self._job(name)
         process = self._started(job)
         time.sleep(self._random.random() * self._quiet[name].seconds)
-        os.killpg(process.pid, signal.SIGKILL)
+        with contextlib.suppress(ProcessLookupError):  # it has ended, or not begun
+            os.killpg(process.pid, signal.SIGKILL)
+        process.kill()
         return self._recovered(job, self._wait(process))
 
     def _twice(self, name: str) -> Outcome:
