@@ -30,6 +30,7 @@ DEADLINE_SECONDS = 300.0
 takes to admit a higher rate of requests; shorter than what makes a runner take a worker for dead."""
 
 _UPLOAD_BYTES = 16 << 20  # of a large file at a time: what a failure costs, and memory
+_PAGE = 1000  # names in an answer, which takes some kilobytes each while it is read
 _ERRNO = {
     401: errno.EACCES,
     403: errno.EACCES,
@@ -70,6 +71,7 @@ class GoogleStorage:
                 prefix=name,
                 delimiter=None if deep else "/",
                 fields=fields,
+                page_size=_PAGE,
                 timeout=REQUEST_SECONDS,
                 retry=_policy(),
             )
