@@ -75,7 +75,7 @@ def do_units(tmp_path, job, work, num_units, **needs):
                 options,
                 Task("gs://bucket/out", job, "0" * 64, work),
                 units,
-                progress=Progress(open_output(str(tmp_path)), {}, []),
+                progress=Progress(open_output(str(tmp_path)), 0, [], {}),
                 needs=dataflow.machines(options, **machines),
             )
         assert left.value.exit_code == 0
