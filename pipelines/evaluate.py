@@ -16,7 +16,7 @@ import numpy as np
 import orjson
 from rich.console import Console
 
-from deepmac.commands import command_line, from_options, option, run
+from deepmac.commands import command_line, from_options, option, run, without_secrets
 from deepmac.data.files import write_file
 from deepmac.errors import OptionError
 from deepmac.evaluation.parameters import IOU_TYPES, SWITCHES
@@ -191,7 +191,7 @@ def execute(options: Options, beam_args: list[str]) -> int:
             "command": command_line("deepmac evaluate", options, beam_args),
             "directory": os.getcwd(),
             "options": dataclasses.asdict(options),
-            "beam": list(beam_args),
+            "beam": without_secrets(beam_args),
             "metrics": observed.as_json(),
         }
         note_run(output, "evaluate", started, facts)

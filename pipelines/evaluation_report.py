@@ -9,6 +9,7 @@ from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import deepmac
+from deepmac.commands import without_secrets
 from deepmac.data.files import is_folder
 from deepmac.data.image_source import ImageSource
 from deepmac.errors import OptionError
@@ -121,7 +122,7 @@ def _command(options: "Options", beam_args: Sequence[str]) -> str:
         for one in value if isinstance(value, tuple) else (value,):
             words += [f"--{field.name}", str(one)]
     if beam_args:
-        words += ["--", *beam_args]
+        words += ["--", *without_secrets(beam_args)]
     return shlex.join(words)
 
 

@@ -106,7 +106,9 @@ def command_line(command: str, options: Any, beam_args: Sequence[str] = ()) -> s
             continue
         values = value if isinstance(value, tuple) else (value,)
         words += [f"--{field.name}={one}" for one in values]
-    return shlex.join([*words, *(("--", *_unsecret(beam_args)) if beam_args else ())])
+    return shlex.join(
+        [*words, *(("--", *without_secrets(beam_args)) if beam_args else ())]
+    )
 
 
 def is_secret(name: str) -> bool:
@@ -114,7 +116,8 @@ def is_secret(name: str) -> bool:
     return _SECRET.search(name.split("=")[0]) is not None
 
 
-def _unsecret(args: Sequence[str]) -> list[str]:
+def without_secrets(args: Sequence[str]) -> list[str]:
+    """Arguments meant for Beam as they may be kept and shown: see `is_secret`."""
     shown: list[str] = []
     for before, arg in zip(("", *args), args, strict=False):
         if is_secret(before) and "=" not in before:
