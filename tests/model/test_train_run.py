@@ -14,7 +14,13 @@ from deepmac.config.load import load_config
 from deepmac.data.decode import decode_rgb
 from deepmac.data.directory import open_records
 from deepmac.data.input import training_input
-from deepmac.errors import CheckpointError, ConfigError, DataError, OptionError
+from deepmac.errors import (
+    CheckpointError,
+    ConfigError,
+    DataError,
+    DeepmacError,
+    OptionError,
+)
 from deepmac.instances import BoxMasks
 from deepmac.model.deepmac import DeepMAC
 from deepmac.model.variables import named_variables
@@ -246,7 +252,6 @@ def test_what_cannot_be_started_from_is_told_before_anything(
         ({"num_devices": 9}, "--num_devices=9: TensorFlow has 1 here"),
         ({"mask_slots": 7}, "--mask_slots must be in 1..6"),
         ({"rematerialise": True}, "--rematerialise: not on tensorflow"),
-        ({"model_dir": Path("gs://bucket/run")}, "local or mounted directories only"),
     ],
 )
 def test_options_that_do_not_fit_are_refused(overrides, tmp_path, options, told):
@@ -254,6 +259,13 @@ def test_options_that_do_not_fit_are_refused(overrides, tmp_path, options, told)
     config = load_config(small_training.CONFIG, overrides)
     with pytest.raises(OptionError, match=told):
         train(config, RunOptions(**options))
+
+
+def test_a_path_object_cannot_name_a_place_in_a_store(overrides):
+    config = load_config(small_training.CONFIG, overrides)
+    options = RunOptions(model_dir=Path("gs://bucket/run"), num_steps=1)
+    with pytest.raises(DeepmacError, match=r"as gs://bucket/run;"):
+        train(config, options)
 
 
 def test_a_run_goes_on_with_its_own_settings_alone(overrides, trained):

@@ -230,7 +230,7 @@ class Records(Target):
         path = str(self._shard)
         verify(path)
         assembly = Assembly()
-        labelled = list(read_shard(self._shard, None, _READER, {}, assembly))
+        labelled = list(read_shard(path, None, _READER, {}, assembly))
         counts = assembly.counts
         assert counts["images_in"] == len(labelled) + counts["images_failed"]
         for failure in assembly.failures:
