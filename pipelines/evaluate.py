@@ -19,9 +19,9 @@ from rich.console import Console
 from deepmac.commands import command_line, from_options, option, run, without_secrets
 from deepmac.data.files import write_file
 from deepmac.errors import OptionError
+from deepmac.evaluation import saved
 from deepmac.evaluation.parameters import IOU_TYPES, SWITCHES
 from deepmac.evaluation.report import metrics
-from deepmac.evaluation.saved import to_bytes
 from deepmac.evaluation.summary import Evaluation
 from deepmac.evaluation.tables import groups_csv, markdown, per_category_csv, tables
 from deepmac.terminal import announce
@@ -179,7 +179,9 @@ def execute(options: Options, beam_args: list[str]) -> int:
         if options.arrays:
             _write_arrays(options.arrays, evaluations)
         for kind, evaluation in evaluations.items():
-            output.write(STATES[kind], to_bytes(evaluation, groups))
+            with output.new_file(STATES[kind]) as file:
+                saved.write(file, evaluation, groups)
+                file.publish()
         for name, data in _files(document, list(evaluations)).items():
             output.write(name, data)
         if options.report:

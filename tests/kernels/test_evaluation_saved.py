@@ -6,12 +6,19 @@ import json
 import coco_cases
 import numpy as np
 import pytest
-from coco_reference import assert_equal, form, read_truth, run_ours, run_reference
+from coco_reference import (
+    assert_equal,
+    form,
+    read_truth,
+    run_ours,
+    run_reference,
+    saved_bytes,
+)
 
 from deepmac.errors import DataError
 from deepmac.evaluation.engine import conclude, match_results
 from deepmac.evaluation.parameters import AreaRange, Parameters
-from deepmac.evaluation.saved import from_bytes, to_bytes
+from deepmac.evaluation.saved import from_bytes
 
 
 @pytest.mark.parametrize("name", coco_cases.CASES)
@@ -19,14 +26,14 @@ def test_every_trap_survives_equal_to_pycocotools(name):
     case = coco_cases.CASES[name]()
     evaluation = run_ours(case)
     groups = {"g": list(evaluation.scope.category_ids[:1])}
-    stored = to_bytes(evaluation, groups)
+    stored = saved_bytes(evaluation, groups)
     loaded, loaded_groups = from_bytes(stored)
     assert_equal(loaded, run_reference(case))
     assert loaded_groups == groups
     assert loaded.parameters == evaluation.parameters
     assert loaded.scope.category_names == evaluation.scope.category_names
     assert loaded.figures() == evaluation.figures()
-    assert to_bytes(loaded, groups) == stored
+    assert saved_bytes(loaded, groups) == stored
 
 
 def test_the_bytes_do_not_tell_in_how_many_parts_it_was_made():
@@ -45,14 +52,14 @@ def test_the_bytes_do_not_tell_in_how_many_parts_it_was_made():
     parted = conclude(
         truth, parts, case.parameters, counts, list(map(str, range(len(parts))))
     )
-    assert to_bytes(parted, {}) == to_bytes(run_ours(case), {})
+    assert saved_bytes(parted, {}) == saved_bytes(run_ours(case))
 
 
 def test_a_range_without_end_survives():
     ranges = (AreaRange("all", 0, 1e10), AreaRange("big", 9216, float("inf")))
     scene = coco_cases.Scene().object((0, 0, 99, 99)).found((0, 0, 99, 99), 0.5)
     evaluation = run_ours(scene.case(parameters=Parameters(area_ranges=ranges)))
-    loaded, _ = from_bytes(to_bytes(evaluation, {}))
+    loaded, _ = from_bytes(saved_bytes(evaluation))
     assert loaded.parameters == evaluation.parameters
     assert loaded.stats == evaluation.stats
 
@@ -68,12 +75,12 @@ def test_it_takes_at_most_16_bytes_a_detection():
             scene.found((x, y, 20, 20), rng.random(), image, int(rng.integers(1, 6)))
     evaluation = run_ours(scene.case())
     empty = run_ours(coco_cases.Scene().case())  # the file's own
-    size = len(to_bytes(evaluation, {})) - len(to_bytes(empty, {}))
+    size = len(saved_bytes(evaluation, {})) - len(saved_bytes(empty))
     assert size <= 16 * len(scene.results)
 
 
 def damaged():
-    good = to_bytes(run_ours(coco_cases.mixed()), {"g": [2]})
+    good = saved_bytes(run_ours(coco_cases.mixed()), {"g": [2]})
     yield "cut off", good[: len(good) // 2], "has saved, or a damaged one"
     yield "empty", b"", "has saved, or a damaged one"
     yield "other bytes", b"PK\x03\x04" + b"x" * 100, "has saved, or a damaged one"

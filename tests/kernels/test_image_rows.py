@@ -5,6 +5,7 @@ import collections
 import coco_cases
 import numpy as np
 import pytest
+from coco_reference import saved_bytes
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from random_cases import cases
@@ -22,7 +23,6 @@ from deepmac.evaluation.image_rows import (
 )
 from deepmac.evaluation.parameters import Parameters
 from deepmac.evaluation.results_file import place_of
-from deepmac.evaluation.saved import to_bytes
 from deepmac.evaluation.state import OF_DETECTIONS, merge
 
 
@@ -73,7 +73,7 @@ def test_any_grouping_of_the_images_gives_the_figures_of_the_file(case, data):
 
     mine, ids = evaluated(case.truth, case.results, case.parameters, groups)
     reference, reference_ids = from_file(case.truth, case.results, case.parameters)
-    assert to_bytes(mine, {}) == to_bytes(reference, {})
+    assert saved_bytes(mine, {}) == saved_bytes(reference, {})
     assert [i for i in ids if i is not None] == list(reference_ids)
 
 

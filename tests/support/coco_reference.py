@@ -4,7 +4,7 @@ import contextlib
 import copy
 import dataclasses
 import io
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -15,6 +15,7 @@ from deepmac.evaluation.detections import Detections, Form, form_of, read_detect
 from deepmac.evaluation.engine import evaluate
 from deepmac.evaluation.ground_truth import read_ground_truth, read_scope
 from deepmac.evaluation.parameters import Parameters, Scope
+from deepmac.evaluation.saved import write
 from deepmac.evaluation.summary import Evaluation
 
 
@@ -95,6 +96,15 @@ def run_ours(case: Case) -> Evaluation:
     truth, known, counts = read_truth(case)
     unit = (case.results, lambda i: f"result {i}")
     return evaluate(truth, known, [unit], form(case), case.parameters, counts)
+
+
+def saved_bytes(
+    evaluation: Evaluation, groups: Mapping[str, Any] | None = None
+) -> bytes:
+    """An evaluation as it is saved."""
+    buffer = io.BytesIO()
+    write(buffer, evaluation, groups or {})
+    return buffer.getvalue()
 
 
 def read_truth(case: Case):
