@@ -22,6 +22,7 @@ import subprocess
 import sys
 import threading
 import time
+import unittest.mock
 import urllib.error
 import urllib.parse
 import urllib.request
@@ -424,16 +425,15 @@ def behind_proxy(port: int) -> Iterator[Storage]:
         _ask(
             port, "POST", "/storage/v1/b?project=p", b'{"name":"%b"}' % BUCKET.encode()
         )
-    before = os.environ.get("STORAGE_EMULATOR_HOST")
-    os.environ["STORAGE_EMULATOR_HOST"] = f"http://{proxy.address}"
+    variables = {
+        "STORAGE_EMULATOR_HOST": f"http://{proxy.address}",
+        # Else Google's client asks for the bucket in a thread that outlives a test.
+        "DISABLE_GCS_PYTHON_CLIENT_OTEL_BUCKET_METADATA": "true",
+    }
     try:
-        with _without_credentials():
+        with unittest.mock.patch.dict(os.environ, variables), _without_credentials():
             yield storage
     finally:
-        if before is None:
-            del os.environ["STORAGE_EMULATOR_HOST"]
-        else:
-            os.environ["STORAGE_EMULATOR_HOST"] = before
         proxy.shutdown()
         proxy.server_close()
         thread.join()
