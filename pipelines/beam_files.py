@@ -12,6 +12,7 @@ import importlib.util
 import io
 import os
 import posixpath
+import re
 import shutil
 from collections.abc import Callable, Iterator
 from typing import Any
@@ -26,6 +27,9 @@ _SCHEMES = {
     "hdfs": ("hdfs", "hadoop"),
     "azfs": ("azure", "azure"),
 }
+_WILDCARDS = re.compile(
+    r"[*?\[\]\\]"
+)  # of patterns; no way to quote them works everywhere
 
 
 def register_beam_stores() -> None:
@@ -77,7 +81,8 @@ class BeamFiles:
 
     def list(self, prefix: str, *, deep: bool) -> Iterator[tuple[str, int | None]]:
         with _telling(prefix) as system:
-            found = system.match([f"{prefix}**"])[0].metadata_list
+            matched = system.match([f"{_WILDCARDS.sub('?', prefix)}**"])[0]
+        found = [f for f in matched.metadata_list if f.path.startswith(prefix)]
         start = prefix.rpartition("/")[0] + "/"
         folders = set()
         for file in found:

@@ -17,7 +17,7 @@ from typing import Any
 import orjson
 
 import deepmac
-from deepmac.commands import from_options, option, run
+from deepmac.commands import command_line, from_options, option, run
 from deepmac.data.files import is_file, is_folder, join, open_file
 from deepmac.errors import DataError, OptionError
 from deepmac.evaluation.summary import GIVEN_IOU
@@ -30,7 +30,7 @@ from pipelines.benchmark_tables import PUBLISHED, markdown
 from pipelines.label_exports import RESULTS
 from pipelines.label_precision import REQUESTS
 from pipelines.label_work import open_shared
-from pipelines.quickstart import command_line, one_thread_each_processor
+from pipelines.quickstart import one_thread_each_processor
 from pipelines.storage import Output, hold_output
 
 JSON, MARKDOWN = "benchmark.json", "benchmark.md"
@@ -320,9 +320,8 @@ def _shapes_figures(segm: Mapping[str, Any]) -> dict[str, Any]:
 
 def _job(title: str, module: ModuleType, options: Any, beam_args: Sequence[str]) -> int:
     """Runs a job as its command would. Its own words are shown only when it does not end well."""
-    print(
-        f"{title}:  {command_line(module.command.name, options, beam_args)}", flush=True
-    )
+    command = command_line(f"deepmac {module.command.name}", options, beam_args)
+    print(f"{title}:  {command}", flush=True)
     said = io.StringIO()
     with contextlib.redirect_stdout(said):
         status = module.execute(options, list(beam_args))

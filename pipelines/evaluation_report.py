@@ -3,13 +3,12 @@
 import dataclasses
 import datetime
 import platform
-import shlex
 import time
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import deepmac
-from deepmac.commands import without_secrets
+from deepmac.commands import command_line
 from deepmac.data.files import is_folder
 from deepmac.data.image_source import ImageSource
 from deepmac.errors import OptionError
@@ -89,7 +88,7 @@ def write_report(
         Produced(
             options.ground_truth,
             options.predictions,
-            _command(options, beam_args),
+            command_line("deepmac evaluate", options, beam_args),
             _facts(started),
             _values(options),
         ),
@@ -107,23 +106,6 @@ def _images(options: "Options") -> ImageFiles | RecordImages | None:
     if options.images is None:
         return None
     return ImageFiles(options.ground_truth, options.images)
-
-
-def _command(options: "Options", beam_args: Sequence[str]) -> str:
-    """The command line that asks for the same."""
-    words = ["deepmac", "evaluate"]
-    for field in dataclasses.fields(options):
-        value = getattr(options, field.name)
-        if value == field.default:
-            continue
-        if isinstance(value, bool):
-            words.append(f"--{field.name}" if value else f"--no_{field.name}")
-            continue
-        for one in value if isinstance(value, tuple) else (value,):
-            words += [f"--{field.name}", str(one)]
-    if beam_args:
-        words += ["--", *without_secrets(beam_args)]
-    return shlex.join(words)
 
 
 def _values(options: "Options") -> list[tuple[str, str]]:

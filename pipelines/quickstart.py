@@ -20,7 +20,7 @@ from rich import box
 from rich.console import Console
 from rich.table import Table as TerminalTable
 
-from deepmac.commands import from_options, option, run
+from deepmac.commands import command_line, from_options, option, run
 from deepmac.data.paths import require_local
 from deepmac.errors import DataError, OptionError, one_of
 from deepmac.evaluation.summary import GIVEN_IOU
@@ -129,20 +129,6 @@ def main(argv: list[str] | None = None) -> int:
     return run(mixed, argv, "python -m pipelines.quickstart")
 
 
-def command_line(name: str, options: Any, beam_args: Sequence[str] = ()) -> str:
-    """The `deepmac` command with these options; those at their default are left out."""
-    words = ["deepmac", name]
-    for field in dataclasses.fields(options):
-        value = getattr(options, field.name)
-        if value == field.default:
-            continue
-        if isinstance(value, bool):
-            words.append(f"--{field.name}" if value else f"--no_{field.name}")
-        else:
-            words += [f"--{field.name}", str(value)]
-    return shlex.join([*words, "--", *beam_args] if beam_args else words)
-
-
 class _Script:
     """Runs the steps, says each in a line, and keeps them for the page."""
 
@@ -164,7 +150,7 @@ class _Script:
     ) -> None:
         """Runs a job as its command would. Its own words are shown only when it does not end well."""
         name = module.command.name
-        self.begin(title, command_line(name, options, beam_args))
+        self.begin(title, command_line(f"deepmac {name}", options, beam_args))
         said = io.StringIO()
         with contextlib.redirect_stdout(said):
             status = module.execute(options, list(beam_args))

@@ -1,6 +1,7 @@
 """Is a directory of records or predictions complete? Every unit, file, checksum and count."""
 
 import collections
+import contextlib
 import dataclasses
 import functools
 import gzip
@@ -19,6 +20,7 @@ import orjson
 
 from deepmac.data.directory import open_records
 from deepmac.data.files import (
+    Unreachable,
     is_file,
     is_remote,
     join,
@@ -300,6 +302,9 @@ def _wrong_data(folder: _Folder, record: Mapping[str, Any]) -> Iterator[str]:
             more = _what_is_wrong(file, name, record["counts"].get("images_out", 0))
             yield f"{name}: {problem}{f' ({more})' if more else ''}"
     except OSError as e:
+        if is_remote(folder.path) and not isinstance(e, FileNotFoundError):
+            reason = f"cannot be read, so nothing is proved: {e.strerror}"
+            raise Unreachable(f"{join(folder.path, name)}: {reason}") from e
         yield f"{name}: cannot be read: {e.strerror}"
 
 
@@ -341,16 +346,17 @@ class _Letters:
 
     def __init__(self, folder: _Folder):
         is_there = DEAD_LETTERS in folder.sizes
-        self._file = folder.open(DEAD_LETTERS) if is_there else None
-        self._lines = enumerate(self._file or (), 1)
+        self._open = contextlib.ExitStack()
+        path = join(folder.path, DEAD_LETTERS)
+        file = self._open.enter_context(reading(path)) if is_there else ()
+        self._lines = enumerate(file, 1)
         self._wrong = None if is_there else f"no {DEAD_LETTERS}"
 
     def __enter__(self) -> "_Letters":
         return self
 
-    def __exit__(self, *error: object) -> None:
-        if self._file is not None:
-            self._file.close()
+    def __exit__(self, *error: Any) -> None:
+        self._open.__exit__(*error)
 
     def expect(self, letters: Iterable[Any], unit: str) -> None:
         """These come next."""

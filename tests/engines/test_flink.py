@@ -6,24 +6,27 @@ from pathlib import Path
 import apache_beam as beam
 import coco_cases
 import pytest
+from coco_reference import Case, assert_equal, run_reference
 from evaluation_files import as_options, metrics_of, with_boxes, write_predictions
 from failing_steps import fill_disk
 
 from deepmac.errors import DataError
+from deepmac.evaluation.engine import conclude
+from deepmac.evaluation.summary import Evaluation
 from pipelines.evaluate import execute
+from pipelines.evaluation_graph import EvaluateUnits, WriteStates, read_states
+from pipelines.evaluation_inputs import prepare
+from pipelines.evaluation_units import SpilledUnits, spill
 from pipelines.launch import parse_beam_args, run_pipeline
+from pipelines.storage import open_output
+from pipelines.truth_store import write_truths
 
 pytestmark = [
     pytest.mark.engines,
     # Beam leaves it to the collector to close the pipes of its job servers.
     pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning"),
 ]
-NAMES = (
-    "mixed",
-    "more_than_100_detections_tied_at_the_limit",
-    "scores_that_float32_would_tie",
-    "text_ids",
-)
+TRAPS = [name for name in coco_cases.CASES if name != "own_recall_thresholds"]
 
 
 def one_hot_category() -> coco_cases.Case:
@@ -52,8 +55,56 @@ def test_a_hot_category_cut_in_any_way(flink, unit_images, tmp_path, capsys):
     assert metrics_of(here)["segm"]["stats"]["AP"] > 0
 
 
-@pytest.mark.parametrize("name", NAMES)
-def test_traps_equal_one_process(flink, name, tmp_path, capsys):
+def test_every_trap_equals_pycocotools(flink, tmp_path):
+    """Masks and boxes of all the traps, side by side in one graph."""
+    prepared = {name: coco_cases.CASES[name]() for name in TRAPS}
+    found = evaluated_together(prepared, tmp_path, flink.flags_of_job_server)
+    assert len(found) == 2 * len(TRAPS)
+    for (name, iou_type), evaluation in found.items():
+        assert_equal(evaluation, run_reference(prepared[name].of_type(iou_type)))
+
+
+def evaluated_together(
+    cases: dict[str, Case], folder: Path, flags: list[str]
+) -> dict[tuple[str, str], Evaluation]:
+    """Evaluations of many cases by one job of Beam, where `evaluate` takes a job for each."""
+    output, works = open_output(str(folder)), {}
+    for name, case in cases.items():
+        options = as_options(case, folder / name, arrays=None)
+        for task in prepare(options, []):
+            place = f"{name}-{task.parameters.iou_type}"
+            write_truths(output, f"truth-{place}", task.ground_truth, task.known)
+            units = spill(task.source, output, f"{place}-", task.known, 1)
+            reader = SpilledUnits(task.source.path, output)
+            works[name, task.parameters.iou_type] = (place, task, reader, units)
+
+    def build(pipeline: beam.Pipeline) -> None:
+        for place, task, reader, units in works.values():
+            evaluation = EvaluateUnits(
+                output.root, f"truth-{place}", reader, task.form, task.parameters
+            )
+            _ = (
+                pipeline
+                | f"Units of {place}" >> beam.Create(units)
+                | f"Evaluate {place}" >> evaluation
+                | f"Write {place}" >> WriteStates(output.root, f"states-{place}")
+            )
+
+    run_pipeline(parse_beam_args(flags), build)
+    return {
+        key: conclude(
+            task.ground_truth,
+            read_states(output, f"states-{place}"),
+            task.parameters,
+            task.counts,
+            units,
+        )
+        for key, (place, task, _, units) in works.items()
+    }
+
+
+@pytest.mark.parametrize("name", ["mixed", "text_ids"])
+def test_the_command_equals_one_process(flink, name, tmp_path, capsys):
     here = as_options(getattr(coco_cases, name)(), tmp_path / "here")
     there = as_options(getattr(coco_cases, name)(), tmp_path / "there")
     execute(here, [])

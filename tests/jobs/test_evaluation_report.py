@@ -347,7 +347,7 @@ def test_records_take_no_images(given, records, tmp_path):
 def test_the_command_on_the_page_is_the_one_to_give_again(detections, tmp_path):
     page = report(detections, tmp_path, use_categories=False, seen=None)
     (command,) = (t for tag, t in page.texts if tag == "code")
-    assert command.startswith("deepmac evaluate --ground_truth ")
+    assert command.startswith("deepmac evaluate --ground_truth=")
     assert command.endswith(
-        "--no_use_categories --images " + detections["images"] + " --gallery 4"
+        f"--no_use_categories --images={detections['images']} --gallery=4"
     )

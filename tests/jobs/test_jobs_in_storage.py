@@ -1,5 +1,7 @@
 """Whole jobs that write to a store: the same bytes as on a disk, and the same errors."""
 
+import errno
+
 import pytest
 from doubling import NUM_UNITS, run
 from small_dataset import SmallDataset
@@ -111,6 +113,21 @@ def test_a_directory_in_a_store_is_verified(storage, dataset):
     storage.put(f"jobs/build/{name}", whole[:-1] + b"?")
     (finding,) = verify(f"{OUT}/build").findings
     assert name in finding.problem
+
+
+def test_a_store_that_is_away_proves_nothing(storage, dataset, monkeypatch):
+    """Least of all that its data is damaged, and is to be made again."""
+    assert build(dataset, f"{OUT}/build") == 0
+
+    def fail(path, *_):
+        if not path.endswith(".tfrecord"):
+            return files.open_file(path)
+        raise OSError(errno.EIO, "503 Service Unavailable", path)
+
+    monkeypatch.setattr("deepmac.data.verify.open_file", fail)
+    told = r"/build/\S+: cannot be read, so nothing is proved: 503 Service Unavailable"
+    with pytest.raises(files.Unreachable, match=told):
+        verify(f"{OUT}/build")
 
 
 def test_units_in_a_store_that_beam_alone_knows(storage, tmp_path, inline, monkeypatch):

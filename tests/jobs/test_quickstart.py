@@ -14,11 +14,11 @@ import pytest
 from own_modules import importable
 
 from deepmac import cli
-from deepmac.commands import run
+from deepmac.commands import command_line, run
 from deepmac.errors import DataError, DeepmacError, OptionError
 from deepmac.samples.__main__ import command as samples_command
 from pipelines import label_work
-from pipelines.quickstart import Options, command_line, execute
+from pipelines.quickstart import Options, execute
 
 NUM_IMAGES = 2
 OWN = """
@@ -204,9 +204,9 @@ def test_a_full_disk_is_one_error(made, monkeypatch, name):
 
 def test_a_command_line_leaves_out_defaults_and_quotes_the_rest():
     options = Options(out="my set", num_images=20, seed=7)
-    assert command_line("quickstart", options) == (
-        "deepmac quickstart --out 'my set' --seed 7"
+    assert command_line("deepmac quickstart", options) == (
+        "deepmac quickstart '--out=my set' --seed=7"
     )
-    assert command_line("quickstart", Options(), ["--a=b"]) == (
+    assert command_line("deepmac quickstart", Options(), ["--a=b"]) == (
         "deepmac quickstart -- --a=b"
     )

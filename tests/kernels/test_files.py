@@ -93,6 +93,14 @@ def test_listing(place):
     assert files.list_tree(place) == {"x1": 2, "x2": 2, "y": 1}
 
 
+def test_the_name_of_a_folder_is_no_pattern(place):
+    files.write_file(join(place, "[ab]*?", "x"), b"1")
+    files.write_file(join(place, "a", "y"), b"2")
+    assert files.list_folder(join(place, "[ab]*?")) == {"x": 1}
+    assert files.list_entries(place) == ["[ab]*?", "a"]
+    assert files.list_tree(join(place, "[ab]*?")) == {"x": 1}
+
+
 def test_what_goes_while_a_folder_is_listed_is_left_out(tmp_path):
     for name in "abc":
         (tmp_path / name).write_bytes(b"1")
