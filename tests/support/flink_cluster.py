@@ -172,9 +172,11 @@ _MEMORY = {
     "taskmanager.memory.task.off-heap.size": "64m",
     "taskmanager.memory.framework.heap.size": "128m",
     "taskmanager.memory.framework.off-heap.size": "128m",
-    "taskmanager.memory.managed.size": "64m",
+    "taskmanager.memory.managed.size": "256m",  # shared by the sorters of a graph
     "taskmanager.memory.network.min": "160m",
     "taskmanager.memory.network.max": "160m",
+    # 16 MB for each shuffle would leave no room for graphs of many.
+    "taskmanager.network.sort-shuffle.min-buffers": "32",
     "taskmanager.memory.jvm-metaspace.size": "256m",
     "taskmanager.memory.jvm-overhead.min": "64m",
     "taskmanager.memory.jvm-overhead.max": "64m",
