@@ -14,8 +14,8 @@ import orjson
 from rich.console import Console
 
 from deepmac.errors import DataError, DeepmacError, OptionError, did_you_mean
+from deepmac.evaluation import saved
 from deepmac.evaluation.plain import plain
-from deepmac.evaluation.saved import to_bytes
 from deepmac.evaluation.summary import GIVEN_IOU, Evaluation
 from deepmac.evaluation.tables import tables
 from deepmac.text import short
@@ -113,11 +113,11 @@ class EvaluationResult:
             raise OptionError(f"save: {os.fspath(path)} must end in .json or .npz")
         flags = orjson.OPT_INDENT_2 | orjson.OPT_APPEND_NEWLINE
         try:
-            Path(path).write_bytes(
-                orjson.dumps(self.document, option=flags)
-                if kind == ".json"
-                else to_bytes(self.evaluation, self.group_ids)
-            )
+            with open(path, "wb") as file:
+                if kind == ".json":
+                    file.write(orjson.dumps(self.document, option=flags))
+                else:
+                    saved.write(file, self.evaluation, self.group_ids)
         except OSError as e:
             raise DataError(
                 f"{os.fspath(path)}: cannot be written: {e.strerror}"

@@ -2,6 +2,7 @@
 
 import collections
 import dataclasses
+import pickle
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -205,7 +206,8 @@ def _columns(
         image=image.astype(np.int32),
         category=category.astype(np.int32),
         ordinal=np.arange(len(chosen), dtype=np.int32),
-        annotation_ids=ids,
+        # Copies: the ids as read lie between all else that was, whose memory they would keep.
+        annotation_ids=pickle.loads(pickle.dumps(ids)),
         area=_areas(chosen, sizes, place, counts),
         is_crowd=is_crowd,
         is_ignored=is_ignored,

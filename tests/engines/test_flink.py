@@ -27,7 +27,9 @@ pytestmark = [
     pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning"),
 ]
 TRAPS = [name for name in coco_cases.CASES if name != "own_recall_thresholds"]
-PARTS = 4  # a task manager has network buffers and memory for so many shuffles at a time
+PARTS = (
+    4  # a task manager has network buffers and memory for so many shuffles at a time
+)
 
 
 def one_hot_category() -> coco_cases.Case:
