@@ -149,7 +149,9 @@ def resample(evaluation: Evaluation, weights: np.ndarray) -> Resampled:
     num_categories = len(evaluation.num_truths)
     figures = coco_figures(parameters)
     values = {f.name: np.full((len(weights), num_categories), np.nan) for f in figures}
-    ranked = list(rank_by_category(evaluation.partial, parameters, num_categories))
+    ranked = []
+    if len(weights):
+        ranked = list(rank_by_category(evaluation.partial, parameters, num_categories))
     images = _images_of_objects(evaluation)
     most_rows = max([weights.shape[1], *(len(r.matched) for r in ranked)])
     for block in _blocks(len(weights), most_rows):
