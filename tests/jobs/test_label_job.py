@@ -339,7 +339,7 @@ SLOW_PREDICTOR = textwrap.dedent("""
 @pytest.mark.parametrize(
     ("num_kills", "workers"),
     [
-        (2, 1),
+        (1, 1),
         pytest.param(20, 1, marks=pytest.mark.slow),
         pytest.param(5, 2, marks=pytest.mark.slow),
     ],
