@@ -1,6 +1,6 @@
 """How the cost of a job grows with its units: CPU time, memory of workers, memory of the launcher.
 
-    python -m benchmarks.growth [--units 100 1000 10000]
+    python -m benchmarks.growth [--units 100 1000 10000] [--out gs://bucket/folder]
 
 `build` and `label` (with filled boxes) on two worker processes of this machine, two pictures of 32 x 24
 in a unit, so that what is seen is what units cost. Beam's start is in all of it: the CPU time of a
@@ -46,11 +46,11 @@ def write_set(folder: Path, num_images: int) -> None:
     (folder / "annotations.json").write_text(json.dumps(lists))
 
 
-def command_of(job: str, folder: Path, num_units: int) -> list[str]:
+def command_of(job: str, folder: Path, out: str, num_units: int) -> list[str]:
     common = [
         f"--annotations={folder / 'annotations.json'}",
         f"--images={folder / 'images'}",
-        f"--out={folder / job}",
+        f"--out={out}/{job}-{num_units}",
         "--direct_num_workers=2",
     ]
     if job == "build":
@@ -108,6 +108,7 @@ def main(argv: list[str] | None = None) -> int:
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("--units", type=int, nargs="+", default=[100, 1000, 10000])
+    parser.add_argument("--out", help="where jobs write; default: a local folder")
     parser.add_argument("--jobs", nargs="+", default=["build", "label"])
     options = parser.parse_args(argv)
     print(
@@ -120,7 +121,8 @@ def main(argv: list[str] | None = None) -> int:
             with tempfile.TemporaryDirectory() as temporary:
                 folder = Path(temporary)
                 write_set(folder, num_units * IMAGES_PER_UNIT)
-                found = measure(command_of(job, folder, num_units))
+                out = options.out or temporary
+                found = measure(command_of(job, folder, out, num_units))
             cpu, wall, launcher, worker = found
             a_unit = memory = ""
             if before:

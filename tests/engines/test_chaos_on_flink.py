@@ -11,7 +11,7 @@ from chaos import network
 
 pytestmark = pytest.mark.engines
 ROOT = Path(__file__).resolve().parents[2]
-KINDS = ["task manager killed", "Python worker killed", "launcher killed"]
+KINDS = ["task manager killed", "launcher killed"]
 _CUT = "host cut off"
 
 
