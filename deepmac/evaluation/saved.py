@@ -23,7 +23,9 @@ _VERSION = 1
 
 
 def write(
-    file: BinaryIO, evaluation: Evaluation, groups: Mapping[str, Collection[Any]]
+    file: BinaryIO | io.RawIOBase,
+    evaluation: Evaluation,
+    groups: Mapping[str, Collection[Any]],
 ) -> None:
     """A compressed `.npz` file of an evaluation, without pickle; `from_bytes` reads it.
 
