@@ -27,9 +27,8 @@ _SCHEMES = {
     "hdfs": ("hdfs", "hadoop"),
     "azfs": ("azure", "azure"),
 }
-_WILDCARDS = re.compile(
-    r"[*?\[\]\\]"
-)  # of patterns; no way to quote them works everywhere
+# Of patterns; there is no way to quote them that works everywhere.
+_WILDCARDS = re.compile(r"[*?\[\]\\]")
 
 
 def register_beam_stores() -> None:
