@@ -350,7 +350,7 @@ def test_a_checkpoint_detects_and_segments(shapes, tmp_path, monkeypatch):
         * deepmac.evaluate(folder / "annotations.json", masks, draws=0).stats["AP"]
     )
     assert result["ours"] > 5
-    assert "--boxes detect" in said
+    assert "--boxes=detect" in said
     written = {p: p.stat().st_mtime_ns for p in masks.glob("*.jsonl.gz")}
     assert run(**options)[0] == document
     assert written == {p: p.stat().st_mtime_ns for p in masks.glob("*.jsonl.gz")}
