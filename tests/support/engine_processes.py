@@ -7,9 +7,11 @@ import signal
 import socket
 import subprocess
 import sys
+import tempfile
 import time
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 
 class EngineProcess:
@@ -106,3 +108,17 @@ def listens(host: str, port: int) -> bool:
     except OSError:
         return False
     return True
+
+
+def run_until_stopped(
+    cluster: Callable[[Path], contextlib.AbstractContextManager[Any]],
+) -> None:
+    """Starts a cluster, prints the flags that a job needs for it, and ends it on Ctrl-C or SIGTERM."""
+    with (
+        tempfile.TemporaryDirectory() as temporary,
+        cluster(Path(temporary)) as started,
+        contextlib.suppress(KeyboardInterrupt),
+    ):
+        signal.signal(signal.SIGTERM, signal.default_int_handler)
+        print(*started.flags, flush=True)
+        signal.pause()

@@ -9,17 +9,15 @@ Run as a program it starts one, prints the flags that submit to it, and stops it
 import contextlib
 import dataclasses
 import json
-import signal
 import socket
 import sys
-import tempfile
 import urllib.request
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import engine_files
-from engine_processes import EngineProcess, free_port, listens
+from engine_processes import EngineProcess, free_port, listens, run_until_stopped
 
 _PACKAGES = "lang util net nio util.concurrent"
 _OPENS = [
@@ -332,11 +330,4 @@ def _java(*arguments: str | Path) -> list[str]:
 
 
 if __name__ == "__main__":
-    with (
-        tempfile.TemporaryDirectory() as temporary,
-        flink_cluster(Path(temporary)) as started,
-        contextlib.suppress(KeyboardInterrupt),
-    ):
-        signal.signal(signal.SIGTERM, signal.default_int_handler)
-        print(*started.flags, flush=True)
-        signal.pause()
+    run_until_stopped(flink_cluster)

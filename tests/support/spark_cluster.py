@@ -4,14 +4,12 @@ Run as a program it starts one, prints the flags that submit to it, and stops it
 """
 
 import contextlib
-import signal
 import sys
-import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
 import engine_files
-from engine_processes import EngineProcess, free_port, listens
+from engine_processes import EngineProcess, free_port, listens, run_until_stopped
 
 _PACKAGES = "java.lang java.lang.invoke java.net java.nio java.util sun.nio.ch"
 _OPENS = [f"--add-opens=java.base/{p}=ALL-UNNAMED" for p in _PACKAGES.split()]
@@ -99,11 +97,4 @@ def spark_cluster(folder: Path) -> Iterator[SparkCluster]:
 
 
 if __name__ == "__main__":
-    with (
-        tempfile.TemporaryDirectory() as temporary,
-        spark_cluster(Path(temporary)) as started,
-        contextlib.suppress(KeyboardInterrupt),
-    ):
-        signal.signal(signal.SIGTERM, signal.default_int_handler)
-        print(*started.flags, flush=True)
-        signal.pause()
+    run_until_stopped(spark_cluster)
